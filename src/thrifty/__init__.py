@@ -1,0 +1,1 @@
+"""Sparse reinforcement learning from scratch."""

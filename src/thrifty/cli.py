@@ -1,0 +1,275 @@
+"""The command line: verbs only. What a verb does lies elsewhere; here it is named and explained.
+
+A user's mistake is answered with one line and exit status 2 (``THRIFTY_DEBUG=1`` adds the
+traceback), Ctrl-C with a checkpoint and exit status 130.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.metadata
+import inspect
+import json
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from thrifty import flags
+
+if TYPE_CHECKING:
+    from thrifty.runs import Run
+
+_RECIPES = "thrifty.recipes"
+
+Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status: 0, 2 (mistake) or 130 (Ctrl-C).
+
+    Args:
+        argv: what follows ``thrifty``; the process's own arguments if left out.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except SystemExit as end:  # --help, which has been printed
+        return int(end.code or 0)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError, ImportError) as problem:
+        if os.environ.get("THRIFTY_DEBUG"):
+            traceback.print_exc()
+        print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
+        return 2
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if words[0] == "--version":
+        print(f"thrifty {importlib.metadata.version('thrifty')}")
+        return 0
+    verb, *rest = words
+    if verb not in _VERBS:
+        near = difflib.get_close_matches(verb, _VERBS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_VERBS)}"
+        raise ValueError(f"there is no verb {verb!r}: {hint}")
+    if verb == "train":
+        return _train(rest)
+    command, example = _VERBS[verb]
+    about = (inspect.getdoc(command) or "").split("\n\nArgs:")[0]  # they are shown as flags
+    description = f"{about}\n\nExample: {example}"
+    status = flags.read(command, rest, prog=f"thrifty {verb}", description=description)
+    assert isinstance(status, int)
+    return status
+
+
+def _overview() -> str:
+    lines = ["thrifty: sparse reinforcement learning from scratch", ""]
+    for verb, (command, example) in _VERBS.items():
+        about = (inspect.getdoc(command) or "").splitlines()[0]
+        lines += [f"  {verb:<9} {about}", f"            $ {example}"]
+    lines += ["", "`thrifty VERB --help` explains a verb, `thrifty train RECIPE --help` a recipe."]
+    return "\n".join(lines)
+
+
+def _list() -> int:
+    """Name all recipes, each with one line."""
+    from thrifty.runs.naming import names, resolve
+
+    known = names(_RECIPES)
+    width = max(map(len, known), default=0)
+    for name in known:
+        about = (inspect.getdoc(resolve(name, _RECIPES)) or "").split("\n\n")[0]
+        print(f"{name:<{width}}  {' '.join(about.split())}")
+    return 0
+
+
+def _describe(recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]) -> int:
+    """Explain a recipe: what it is, what to expect, and its whole configuration.
+
+    Args:
+        recipe: as `thrifty list` names it, or package.module:function of your own.
+    """
+    from thrifty.runs.configuration import to_json
+    from thrifty.runs.naming import resolve
+
+    function = resolve(recipe, _RECIPES)
+    print(f"{recipe}\n\n{inspect.getdoc(function) or ''}\n")
+    config = flags.read_train(function, [], prog=f"thrifty train {recipe}").config
+    print(f"Configuration with the default arguments:\n{json.dumps(to_json(config), indent=2)}")
+    return 0
+
+
+def _train(words: list[str]) -> int:
+    """Train an agent by a recipe; repeating the command goes on where the run stopped."""
+    from thrifty.runs import Run
+    from thrifty.runs.naming import default_directory, resolve
+
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: thrifty train RECIPE [flags]; `thrifty list` names the recipes,")
+        print("`thrifty train RECIPE --help` explains the flags of one.")
+        print(f"\nExample: {_VERBS['train'][1]}")
+        return 0
+    recipe, *rest = words
+    function = resolve(recipe, _RECIPES)
+    command = flags.read_train(function, rest, prog=f"thrifty train {recipe}")
+    options, arguments = command.options, command.arguments
+    run = Run(
+        recipe=recipe,
+        arguments=arguments,
+        config=command.config,
+        seed=options.seed,
+        directory=options.out or default_directory(recipe, arguments, options.seed),
+        threads=options.threads,
+    )
+    return _execute(run, tensorboard=options.tensorboard, quiet=options.quiet)
+
+
+def _resume(run: Folder, /, *, tensorboard: bool = False, quiet: bool = False) -> int:
+    """Go on with a run from its last checkpoint.
+
+    Args:
+        run: the run's folder.
+        tensorboard: also write TensorBoard event files into the run's folder.
+        quiet: no progress bar.
+    """
+    from thrifty.runs import read_run
+
+    return _execute(read_run(run, _RECIPES), tensorboard=tensorboard, quiet=quiet)
+
+
+def _demo(*, out: Path = Path("runs/demo"), quiet: bool = False) -> int:
+    """Train a 90 % sparse agent on HalfCheetah-v5 for a few minutes and write its report.
+
+    Args:
+        out: the run's folder; a finished run there is not trained again.
+        quiet: no progress bar.
+    """
+    from thrifty.recipes import rlx2
+    from thrifty.runs import Run
+
+    run = Run(recipe="rlx2.demo", arguments={}, config=rlx2.demo(), seed=0, directory=out)
+    return _execute(run, quiet=quiet) or _report(out)
+
+
+def _execute(run: Run, *, tensorboard: bool = False, quiet: bool = False) -> int:
+    """Work on a run, and tell how it ended and what can be done next."""
+    from thrifty.runs import execute
+
+    folder = shlex.quote(str(run.directory))
+    with contextlib.ExitStack() as stack:
+        callbacks: list[Any] = []
+        if tensorboard:
+            from thrifty.runs.tensorboard import TensorBoard
+
+            callbacks.append(stack.enter_context(TensorBoard(run.directory / "tensorboard")))
+        outcome = execute(run, callbacks=callbacks, progress=not quiet)
+    if outcome.status != "done":
+        print(f"stopped at step {outcome.step}; go on with: thrifty resume {folder}")
+        return 130
+    if outcome.steps_executed_from == outcome.step:
+        print(f"{folder} is finished already ({outcome.step} steps)")
+    else:
+        print(f"done: {outcome.step} steps in {outcome.wall_seconds:.0f} s, in {folder}")
+    print(f"report with: thrifty report {folder}")
+    return 0
+
+
+def _evaluate(
+    run: Folder,
+    /,
+    *,
+    episodes: int = 10,
+    seed: int = 0,
+    video: Annotated[tuple[()] | tuple[Path] | None, tyro.conf.arg(metavar="[FILE]")] = None,
+) -> int:
+    """Play a trained agent without exploration and print its returns.
+
+    Args:
+        run: the run's folder.
+        episodes: how many.
+        seed: of the episodes.
+        video: also draw one episode, as an animated picture (GIF) in FILE or in the run's folder.
+    """
+    from thrifty.agents import load_run_policy
+
+    policy = load_run_policy(run)
+    evaluation = policy.evaluate(episodes, seed=seed)
+    print(f"{policy.environment}: mean return {evaluation.return_mean:.1f} ", end="")
+    print(f"(standard deviation {evaluation.return_std:.1f}, {episodes} episodes)")
+    if video is not None:
+        from thrifty.playback import record_episode
+
+        path = video[0] if video else run / "episode.gif"
+        total = record_episode(policy, policy.environment, path, seed=seed)
+        print(f"video: {path} (return {total:.1f})")
+    return 0
+
+
+def _report(*runs: Folder, out: Path | None = None) -> int:
+    """Write one self-contained HTML page about one run, or comparing several.
+
+    Args:
+        runs: the runs' folders.
+        out: the file; in the run's folder, or in the one that holds all runs, if left out.
+    """
+    from thrifty.report import write_report
+
+    print(f"report: {write_report(runs, out)}")
+    return 0
+
+
+def _bench(
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")],
+    *,
+    json: Path | None = None,
+) -> int:
+    """Measure speed beside a yardstick; see `thrifty bench list`.
+
+    Args:
+        name: of the benchmark, or list.
+        json: a file for the rows, with versions, hardware and load.
+    """
+    from rich.console import Console
+
+    from thrifty import bench
+    from thrifty.bench import schema
+
+    if name == "list":
+        print("\n".join(bench.names()))
+        return 0
+    rows = bench.find(name)()
+    Console().print(schema.tables(rows))
+    if json is not None:
+        schema.write(json, rows, command=f"thrifty bench {name} --json {json}")
+        print(f"written: {json}")
+    return 0
+
+
+_VERBS: dict[str, tuple[Any, str]] = {
+    "list": (_list, "thrifty list"),
+    "describe": (_describe, "thrifty describe rlx2.td3"),
+    "train": (
+        _train,
+        "thrifty train rlx2.td3 --env Hopper-v5 --seed 1 --steps 100000 --out runs/x",
+    ),
+    "resume": (_resume, "thrifty resume runs/x"),
+    "evaluate": (_evaluate, "thrifty evaluate runs/x --episodes 10 --video"),
+    "report": (_report, "thrifty report runs/x runs/y --out report.html"),
+    "demo": (_demo, "thrifty demo"),
+    "bench": (_bench, "thrifty bench env_loop --json env_loop.json"),
+}

@@ -1,0 +1,28 @@
+"""Continuous control: TD3 and SAC that train sparse, and the experiment that runs them."""
+
+from __future__ import annotations
+
+from thrifty.control.experiment import (
+    ControlConfig,
+    ControlExperiment,
+    ReplayConfig,
+    SACExperimentConfig,
+    TD3ExperimentConfig,
+)
+from thrifty.control.sac import SAC, SACConfig
+from thrifty.control.sparse_network import SparseNetwork, SparsityConfig
+from thrifty.control.td3 import TD3, TD3Config
+
+__all__ = [
+    "SAC",
+    "TD3",
+    "ControlConfig",
+    "ControlExperiment",
+    "ReplayConfig",
+    "SACConfig",
+    "SACExperimentConfig",
+    "SparseNetwork",
+    "SparsityConfig",
+    "TD3Config",
+    "TD3ExperimentConfig",
+]

@@ -1,0 +1,470 @@
+"""One training run of a continuous-control agent, as a stream of records that can stop anywhere.
+
+Each environment step: act (uniformly at random during warm-up), step, store, perhaps check the
+replay's capacity, update, perhaps evaluate. What happened becomes records; between two steps the
+whole state is in ``state_dict``, so a run that is stopped and resumed is bit-equal to one that is
+not. There is no clock in here.
+
+Record kinds: start, random_policy, train, evaluation, topology, n_step, buffer, end.
+
+Reference: RLx2 (Tan et al., ICLR 2023), algorithm 2 and section 5 (protocol).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+from thrifty.control.sac import SACConfig
+from thrifty.control.sparse_network import SparseNetwork
+from thrifty.control.td3 import TD3Config
+from thrifty.rl.environments import Environments, Source
+from thrifty.rl.evaluate import evaluate_policy, evaluate_random
+from thrifty.rl.transitions import Batch, Replay, adapt_capacity
+from thrifty.sparse import TopologyUpdate
+
+Record = dict[str, Any]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplayConfig:
+    """The replay and its dynamic capacity."""
+
+    capacity: int = 1_000_000
+    """Largest number of transitions kept."""
+    check_every: int = 0
+    """Environment steps between checks of the dynamic-capacity rule; 0 never checks."""
+    minimum: int = 100_000
+    """Transitions that the rule keeps in any case."""
+    threshold: float = 0.2
+    """Largest accepted distance between stored and present actions (half the mean square)."""
+    oldest: int = 2048
+    """How many of the oldest transitions are compared."""
+    cut: float = 0.1
+    """Share of the stored transitions dropped at a time."""
+    shrink: Literal["until_accepted", "once"] = "until_accepted"
+    """Cut until the distance is accepted, or once per check as the published code does."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ControlConfig:
+    """Everything about a run but the algorithm."""
+
+    environment: str = "HalfCheetah-v5"
+    """Gymnasium id."""
+    environments: int = 1
+    """Copies stepped together."""
+    steps: int = 1_000_000
+    """Environment steps of the whole run."""
+    learning_starts: int = 25_000
+    """Steps of uniformly random actions before the first update."""
+    train_freq: int = 1
+    """Steps of all environments between rounds of updates."""
+    gradient_steps: int = -1
+    """Updates in a round; -1 makes as many as transitions came in."""
+    evaluate_every: int = 5_000
+    """Environment steps between evaluations; 0 never evaluates."""
+    evaluation_episodes: int = 10
+    """Noise-free episodes of an evaluation."""
+    random_episodes: int = 10
+    """Episodes of the uniformly random control at the start; 0 leaves it out."""
+    record_every: int = 500
+    """Environment steps between progress records."""
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    """The replay and its dynamic capacity."""
+
+    def build(self, seed: int) -> ControlExperiment:
+        """Return the experiment at its first step.
+
+        Raises:
+            ValueError: an environment or a number that cannot work, with the remedy.
+        """
+        return ControlExperiment(self, seed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TD3ExperimentConfig(ControlConfig):
+    """A run of TD3."""
+
+    algorithm: TD3Config = field(default_factory=TD3Config)
+    """Hyper-parameters of the learner."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SACExperimentConfig(ControlConfig):
+    """A run of SAC."""
+
+    algorithm: SACConfig = field(default_factory=SACConfig)
+    """Hyper-parameters of the learner."""
+
+
+class Learner(Protocol):
+    """What the experiment asks of an algorithm."""
+
+    name: str
+
+    @property
+    def n_step(self) -> int:
+        """Return the window length that the next update wants."""
+        ...
+
+    def policy(self, observation_BO: Any, /) -> Any:
+        """Return noise-free normalised actions."""
+        ...
+
+    def act(self, observation_EO: Floats, /, *, explore: bool) -> tuple[Floats, Floats]:
+        """Return the actions to take and the noise-free ones."""
+        ...
+
+    def update(self, batch: Batch, /) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
+        """Learn from one minibatch."""
+        ...
+
+    def networks(self) -> dict[str, SparseNetwork[Any]]:
+        """Return the sparse networks by name."""
+        ...
+
+    def ledger(self) -> dict[str, Any]:
+        """Return parameters and FLOPs beside the dense twin's."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that affects the future."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Take over a stored state."""
+        ...
+
+
+def check_config(config: ControlConfig) -> None:
+    """Refuse numbers that cannot work.
+
+    Raises:
+        ValueError: names the field and the remedy.
+    """
+    replay = config.replay
+    for name, value, least in (
+        ("steps", config.steps, 1),
+        ("learning_starts", config.learning_starts, 0),
+        ("train_freq", config.train_freq, 1),
+        ("gradient_steps", config.gradient_steps, -1),
+        ("evaluate_every", config.evaluate_every, 0),
+        ("evaluation_episodes", config.evaluation_episodes, 1),
+        ("random_episodes", config.random_episodes, 0),
+        ("record_every", config.record_every, 1),
+        ("replay.capacity", replay.capacity, 1),
+        ("replay.check_every", replay.check_every, 0),
+        ("replay.minimum", replay.minimum, 1),
+        ("replay.oldest", replay.oldest, 1),
+    ):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    if not 0.0 < replay.cut < 1.0:
+        raise ValueError(f"replay.cut must lie in (0, 1), got {replay.cut}")
+
+
+class ControlExperiment:
+    """A run of TD3 or SAC on one environment.
+
+    Args:
+        config: what to run (:class:`TD3ExperimentConfig` or :class:`SACExperimentConfig`).
+        seed: everything random derives from it.
+        source: an environment instance, a function that makes one, or a vector environment, in
+            place of ``config.environment``.
+
+    Raises:
+        ValueError: an environment or a number that cannot work.
+    """
+
+    def __init__(
+        self,
+        config: ControlConfig,
+        seed: int,
+        source: Source | VectorEnv[Any, Any, Any] | None = None,
+    ) -> None:
+        check_config(config)
+        algorithm: TD3Config | SACConfig = config.algorithm  # type: ignore[attr-defined]
+        seeds = np.random.SeedSequence(seed).generate_state(5, np.uint32).tolist()
+        self.config = config
+        self._source = config.environment if source is None else source
+        self._scale_actions = getattr(algorithm, "action_scale", "action") == "action"
+        self.environments = Environments(
+            self._source,
+            count=config.environments,
+            seed=seeds[0],
+            scale_actions=self._scale_actions,
+        )
+        self.learner: Learner = algorithm.build(
+            self.environments.observation_dim, self.environments.action_dim, seed=seeds[1]
+        )
+        self.replay = Replay(
+            config.replay.capacity,
+            self.environments.observation_dim,
+            self.environments.action_dim,
+            self.environments.count,
+        )
+        self._warmup_rng = np.random.default_rng(seeds[2])
+        self._replay_rng = np.random.default_rng(seeds[3])
+        self._evaluation_seed = seeds[4]
+        self._evaluation: Environments | None = None
+        self.step = 0
+        self.updates = 0
+        self._episodes = 0
+        self._began = False
+        self._ended = False
+        self._n_step = 1
+        self._vector_steps = 0
+        self._recent_returns: list[float] = []
+        self._loss_sums: dict[str, tuple[float, int]] = {}
+        self._last_evaluation: Record | None = None
+        self._pending: deque[Record] = deque()
+
+    # ------------------------------------------------------------------ the stream
+
+    def records(self) -> Iterator[Record | None]:
+        """Yield what happens, and None after a step without news, until the last step."""
+        if not self._began:
+            self._begin()
+            self._began = True
+        while True:
+            while self._pending:
+                yield self._pending.popleft()
+            if self.step >= self.config.steps:
+                if self._ended:
+                    return
+                self._end()
+                self._ended = True
+                continue
+            self._advance()
+            if not self._pending:
+                yield None
+
+    def _begin(self) -> None:
+        networks = self.learner.networks()
+        rows = self.learner.ledger()["rows"]
+        layers = [
+            {
+                "network": row["network"],
+                "layer": row["layer"],
+                "shape": list(networks[row["network"]].module.get_parameter(row["layer"]).shape),
+                "nnz": row["sparse_parameters"],
+                "sparsity": 1.0 - row["sparse_parameters"] / row["dense_parameters"],
+            }
+            for row in rows
+        ]
+        self._record(
+            "start",
+            algorithm=self.learner.name,
+            environment=self.environments.name,
+            steps=self.config.steps,
+            layers=layers,
+            ledger=self.learner.ledger(),
+            device=self.config.algorithm.device,  # type: ignore[attr-defined]
+            backend="reference",
+            backend_reason="masked dense torch",
+        )
+        if self.config.random_episodes > 0:
+            control = evaluate_random(
+                self._evaluation_environment(), self.config.random_episodes, self._evaluation_seed
+            )
+            self._record("random_policy", returns=control.returns, return_mean=control.mean)
+        if self.config.evaluate_every > 0:
+            self._evaluate()
+
+    def _advance(self) -> None:
+        """Take one step of all environments and the updates that follow it."""
+        config, envs = self.config, self.environments
+        observation = envs.observation
+        if self.step < config.learning_starts:
+            shape = (envs.count, envs.action_dim)
+            action = self._warmup_rng.uniform(-1.0, 1.0, shape).astype(np.float32)
+            policy_action = action
+        else:
+            action, policy_action = self.learner.act(observation, explore=True)
+        step = envs.step(action)
+        self.replay.add(
+            observation=observation,
+            action=action,
+            policy_action=policy_action,
+            reward=step.reward,
+            next_observation=step.next_observation,
+            terminated=step.terminated,
+            truncated=step.truncated,
+            valid=step.valid,
+        )
+        trains = self.step >= config.learning_starts
+        self.step += envs.count
+        self._vector_steps += 1
+        for value, _ in step.finished:
+            self._episodes += 1
+            self._recent_returns.append(value)
+        if self._passes(config.replay.check_every):
+            self._check_capacity()
+        if trains and self._vector_steps % config.train_freq == 0:
+            rounds = config.gradient_steps
+            for _ in range(config.train_freq * envs.count if rounds < 0 else rounds):
+                self._update()
+        if self._passes(config.record_every):
+            self._progress()
+        if self._passes(config.evaluate_every):
+            self._evaluate()
+
+    def _passes(self, every: int) -> bool:
+        """Whether the step just taken reached or passed a multiple of ``every``."""
+        return every > 0 and self.step // every > (self.step - self.environments.count) // every
+
+    def _update(self) -> None:
+        algorithm: TD3Config | SACConfig = self.config.algorithm  # type: ignore[attr-defined]
+        n_step = self.learner.n_step
+        if n_step != self._n_step:
+            self._n_step = n_step
+            self._record("n_step", n_step=n_step)
+        batch = self.replay.sample(
+            algorithm.batch_size, n_step=n_step, discount=algorithm.discount, rng=self._replay_rng
+        )
+        losses, moved = self.learner.update(batch)
+        self.updates += 1
+        for name, value in losses.items():
+            total, count = self._loss_sums.get(name, (0.0, 0))
+            self._loss_sums[name] = (total + value, count + 1)
+        for network, update in moved.items():
+            self._record(
+                "topology",
+                network=network,
+                update=update.step,
+                drop_fraction=update.drop_fraction,
+                layers={name: change._asdict() for name, change in update.layers.items()},
+                survival=self.learner.networks()[network].topology.survival,
+            )
+
+    def _check_capacity(self) -> None:
+        rule = self.config.replay
+        change = adapt_capacity(
+            self.replay,
+            self.learner.policy,
+            threshold=rule.threshold,
+            minimum=rule.minimum,
+            oldest=rule.oldest,
+            cut=rule.cut,
+            repeat=rule.shrink == "until_accepted",
+        )
+        self._record("buffer", **change._asdict())
+
+    # ------------------------------------------------------------------ records
+
+    def _record(self, kind: str, **fields: Any) -> None:
+        self._pending.append({"kind": kind, "step": self.step, **fields})
+
+    def _progress(self) -> None:
+        sparsity = self.sparsity()
+        returns, self._recent_returns = self._recent_returns, []
+        losses, self._loss_sums = self._loss_sums, {}
+        self._record(
+            "train",
+            updates=self.updates,
+            episodes=self._episodes,
+            **{"return": float(np.mean(returns)) if returns else None},
+            sparsity=sparsity["all"],
+            actor_sparsity=sparsity["actor"],
+            critic_sparsity=sparsity["critic"],
+            n_step=self._n_step,
+            buffer_size=len(self.replay),
+            **{name: total / count for name, (total, count) in losses.items()},
+        )
+
+    def sparsity(self) -> dict[str, float]:
+        """Return the fraction of zero weights of actor, critic and both together."""
+        counts = {"actor": [0, 0], "critic": [0, 0], "all": [0, 0]}
+        for network, sparse_network in self.learner.networks().items():
+            for row in sparse_network.costs(network):
+                for key in (network, "all"):
+                    counts[key][0] += row.sparse_parameters
+                    counts[key][1] += row.dense_parameters
+        return {key: 1.0 - nnz / size for key, (nnz, size) in counts.items()}
+
+    def _evaluation_environment(self) -> Environments:
+        if self._evaluation is None:
+            if not isinstance(self._source, str) and not (
+                callable(self._source) and not isinstance(self._source, VectorEnv)
+            ):
+                raise ValueError(
+                    "evaluation needs an environment of its own: give an id or a function instead "
+                    "of an instance, or set evaluate_every=0 and random_episodes=0"
+                )
+            self._evaluation = Environments(
+                self._source,
+                seed=self._evaluation_seed,
+                scale_actions=self._scale_actions,
+            )
+        return self._evaluation
+
+    def _evaluate(self) -> None:
+        result = evaluate_policy(
+            self._evaluation_environment(),
+            lambda observation: self.learner.act(observation, explore=False)[0],
+            self.config.evaluation_episodes,
+        )
+        fields = {"return_mean": result.mean, "return_std": result.std}
+        self._last_evaluation = {"step": self.step, **fields}
+        self._record("evaluation", returns=result.returns, lengths=result.lengths, **fields)
+
+    def _end(self) -> None:
+        if self.config.evaluate_every > 0 and (
+            self._last_evaluation is None or self._last_evaluation["step"] < self.step
+        ):
+            self._evaluate()
+        last = self._last_evaluation or {}
+        self._record(
+            "end", return_mean=last.get("return_mean"), return_std=last.get("return_std")
+        )
+
+    # ------------------------------------------------------------------ state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that affects the future; complete at every yield."""
+        return {
+            "step": self.step,
+            "updates": self.updates,
+            "episodes": self._episodes,
+            "began": self._began,
+            "ended": self._ended,
+            "n_step": self._n_step,
+            "vector_steps": self._vector_steps,
+            "recent_returns": list(self._recent_returns),
+            "loss_sums": {name: list(pair) for name, pair in self._loss_sums.items()},
+            "last_evaluation": self._last_evaluation,
+            "pending": list(self._pending),
+            "warmup_rng": self._warmup_rng.bit_generator.state,
+            "replay_rng": self._replay_rng.bit_generator.state,
+            "environments": self.environments.state_dict(),
+            "replay": self.replay.state_dict(),
+            "learner": self.learner.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a stored state.
+
+        Raises:
+            ValueError: it belongs to another configuration, or the environment does not replay.
+        """
+        self.learner.load_state_dict(state["learner"])
+        self.replay.load_state_dict(state["replay"])
+        self.environments.load_state_dict(state["environments"])
+        self._warmup_rng.bit_generator.state = state["warmup_rng"]
+        self._replay_rng.bit_generator.state = state["replay_rng"]
+        self.step, self.updates = state["step"], state["updates"]
+        self._episodes, self._n_step = state["episodes"], state["n_step"]
+        self._began, self._ended = state["began"], state["ended"]
+        self._vector_steps = state["vector_steps"]
+        self._recent_returns = list(state["recent_returns"])
+        self._loss_sums = {n: (total, count) for n, (total, count) in state["loss_sums"].items()}
+        self._last_evaluation = state["last_evaluation"]
+        self._pending = deque(state["pending"])

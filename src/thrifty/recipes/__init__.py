@@ -1,0 +1,1 @@
+"""Papers as recipes: functions that return the full configuration of a run."""

@@ -1,0 +1,73 @@
+"""Masks and their evolution, for any PyTorch model (imports torch, nothing of ours).
+
+Two steps: make the model sparse, and let its links be exchanged around each optimizer step:
+
+    topology = sparsify(model, sparsity=0.9)
+    evolution = TopologyEvolution(topology, Cosine(0.9, update_every=100, update_until=10_000))
+    evolution.attach(optimizer)
+
+Instead of attaching, a loop may call `evolution.step(optimizer)` itself.
+"""
+
+from __future__ import annotations
+
+from thrifty.sparse.allocate import Allocation, check_sparsity, er, erk, uniform
+from thrifty.sparse.evolution import Handle, LayerChange, TopologyEvolution, TopologyUpdate
+from thrifty.sparse.flops import (
+    LayerCost,
+    Ledger,
+    Ratio,
+    forward_flops,
+    layer_costs,
+    ratio,
+    sac_training_flops,
+    td3_training_flops,
+)
+from thrifty.sparse.growth import GrowthRule, highest, split, top
+from thrifty.sparse.schedule import Cosine, SparsitySchedule, Static
+from thrifty.sparse.scores import LayerState, Score, gradient, magnitude, mest, random
+from thrifty.sparse.sparsify import Initial, largest, redrawn, sparsify, subset
+from thrifty.sparse.topology import Scope, Topology, Where, layer_shapes, matrix_weights
+
+__all__ = [
+    "Allocation",
+    "Cosine",
+    "GrowthRule",
+    "Handle",
+    "Initial",
+    "LayerChange",
+    "LayerCost",
+    "LayerState",
+    "Ledger",
+    "Ratio",
+    "Scope",
+    "Score",
+    "SparsitySchedule",
+    "Static",
+    "Topology",
+    "TopologyEvolution",
+    "TopologyUpdate",
+    "Where",
+    "check_sparsity",
+    "er",
+    "erk",
+    "forward_flops",
+    "gradient",
+    "highest",
+    "largest",
+    "layer_costs",
+    "layer_shapes",
+    "magnitude",
+    "matrix_weights",
+    "mest",
+    "random",
+    "ratio",
+    "redrawn",
+    "sac_training_flops",
+    "sparsify",
+    "split",
+    "subset",
+    "td3_training_flops",
+    "top",
+    "uniform",
+]

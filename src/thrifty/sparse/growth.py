@@ -1,0 +1,125 @@
+"""Which links to add: the best k of the candidates by one score, or shares of k by several.
+
+A growth rule maps (state, candidates, k) to a mask of new links. `top(gradient)` is RigL's rule,
+`top(random)` SET's. Ties are broken by the lower flat index, so that another implementation can
+agree exactly; only the values of a score matter then, not the sorting routine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from thrifty.sparse.scores import LayerState, Score
+
+__all__ = ["GrowthRule", "highest", "split", "top"]
+
+GrowthRule = Callable[[LayerState, Tensor, int], Tensor]
+"""(state, candidates: bool, k) -> bool mask of min(k, candidates) candidates."""
+
+
+def highest(scores: Tensor, among: Tensor, k: int) -> Tensor:
+    """Choose the k highest scores among some positions; ties go to the lower flat index.
+
+    Args:
+        scores: one number per position, any shape.
+        among: bool, same shape: the positions to choose from.
+        k: how many, at least 0; if fewer positions are on offer, all of them are chosen.
+
+    Returns:
+        Bool mask of the chosen positions, same shape.
+
+    Raises:
+        ValueError: a score on offer is NaN.
+
+    Example:
+        >>> highest(torch.tensor([1.0, 3.0, 3.0]), torch.tensor([True, True, True]), 1)
+        tensor([False,  True, False])
+    """
+    chosen = torch.zeros_like(among)
+    positions = among.flatten().nonzero().squeeze(1)  # ascending flat indices
+    k = min(k, positions.numel())
+    if k <= 0:
+        return chosen
+    values = scores.flatten()[positions]
+    best = values.topk(k).values  # descending; NaN sorts first
+    if bool(best[0].isnan()):
+        raise ValueError("a score is NaN: the loss or a weight has diverged before this step")
+    # Without a stable sort of everything: all above the k-th value, then its ties from the left.
+    above = values > best[-1]
+    ties = (values == best[-1]).nonzero().squeeze(1)[: k - int(above.sum())]
+    above[ties] = True
+    chosen.view(-1)[positions[above]] = True
+    return chosen
+
+
+def top(score: Score) -> GrowthRule:
+    """Grow the candidates with the highest score.
+
+    Args:
+        score: the criterion, for example `gradient`.
+
+    Returns:
+        A growth rule: (state, candidates, k) -> bool mask of min(k, candidates) new links.
+
+    Raises:
+        ValueError: when growing, a candidate's score is NaN.
+
+    Example:
+        >>> state = LayerState("a", torch.zeros(3), torch.tensor([1.0, -5.0, 2.0]), torch.ones(3))
+        >>> from thrifty.sparse.scores import gradient
+        >>> top(gradient)(state, torch.tensor([True, False, True]), 1)
+        tensor([False, False,  True])
+    """
+
+    def grow(state: LayerState, candidates: Tensor, k: int) -> Tensor:
+        return highest(score(state), candidates, k)
+
+    return grow
+
+
+def split(*shares: tuple[Score, float]) -> GrowthRule:
+    """Divide the new links among several scores by parts, each choosing what is not yet taken.
+
+    k is divided in proportion to the parts by largest remainder (ties to the earlier score). The
+    scores choose in the given order.
+
+    Args:
+        shares: (score, parts) pairs; parts are at least 0 and not all 0.
+
+    Returns:
+        A growth rule: (state, candidates, k) -> bool mask of min(k, candidates) new links.
+
+    Raises:
+        ValueError: no pair, a negative part, or all parts 0.
+
+    Example:
+        Three quarters by gradient, one quarter at random: split((gradient, 3), (random, 1)).
+    """
+    scores = [score for score, _ in shares]
+    parts = [float(part) for _, part in shares]
+    if not shares or not all(part >= 0.0 for part in parts) or not 0.0 < sum(parts) < float("inf"):
+        raise ValueError(
+            f"split needs parts of at least 0 that are not all 0, got {parts}: "
+            "for example split((gradient, 3), (random, 1))"
+        )
+
+    def grow(state: LayerState, candidates: Tensor, k: int) -> Tensor:
+        taken = torch.zeros_like(candidates)
+        for score, count in zip(scores, _largest_remainder(k, parts), strict=True):
+            if count:
+                taken |= highest(score(state), candidates & ~taken, count)
+        return taken
+
+    return grow
+
+
+def _largest_remainder(k: int, parts: list[float]) -> list[int]:
+    exact = [k * part / sum(parts) for part in parts]
+    counts = [int(share) for share in exact]
+    order = sorted(range(len(parts)), key=lambda i: counts[i] - exact[i])  # stable
+    for i in order[: k - sum(counts)]:
+        counts[i] += 1
+    return counts

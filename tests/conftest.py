@@ -1,0 +1,14 @@
+"""What every test gets: one torch thread, and hypothesis without deadlines (the cores are shared)."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch or numpy are imported by any test.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+from hypothesis import settings
+
+settings.register_profile("thrifty", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("thrifty")
