@@ -10,7 +10,7 @@ import pytest
 
 from thrifty.report import load_run, write_report
 from thrifty.report.page import render
-from thrifty.report.single import command
+from thrifty.report.single import command, final_return
 
 MakeRun = Any  # the fixture of conftest.py
 VOID = {"meta", "br", "hr", "img", "link", "input", "use", "path"}
@@ -93,13 +93,17 @@ def test_the_page_of_one_run(make_run: MakeRun) -> None:
     ]
 
 
-def test_the_return_is_the_mean_of_the_last_five_evaluations(make_run: MakeRun) -> None:
+def test_the_return_is_the_mean_over_the_last_tenth(make_run: MakeRun) -> None:
     records = [{"kind": "random_policy", "step": 0, "return_mean": -10.0}] + [
-        {"kind": "evaluation", "step": step, "return_mean": float(step)} for step in range(1, 8)
+        {"kind": "evaluation", "step": step, "return_mean": float(step)} for step in range(31)
     ]
     page = read(write_report([make_run("r", records=records)]))
-    # 3, 4, 5, 6, 7: 5; 15 above the random policy's -10.
-    assert "return reached 5 +15 over a random policy (−10)" in page.text
+    # Steps above 0.9 * 30 = 27 are 28, 29, 30: 29; 39 above the random policy's -10.
+    assert "return reached 29 +39 over a random policy (−10)" in page.text
+    run = load_run(make_run("few", records=records[:5]))
+    assert final_return(run) == 3.0  # steps 0 to 3: only the last lies above 2.7
+    assert final_return(run, until=2.5) == 2.0
+    assert final_return(run, until=-1) is None
 
 
 def test_equal_runs_give_equal_pages(make_run: MakeRun) -> None:
@@ -209,18 +213,29 @@ def evaluations(values: list[float]) -> list[dict[str, Any]]:
     ]
 
 
+END = {"kind": "end", "step": 30, "return_mean": 0.0, "return_std": 0.0}
+
+
 def test_the_table_compares_at_the_last_common_step(make_run: MakeRun) -> None:
     long = make_run("long", recipe="a", records=evaluations([2.0, 4.0, 100.0]))
     short = make_run("short", recipe="b", records=evaluations([1.0, 2.0]))
     page = read(write_report([long, short]))
-    # Up to step 20: means (2 + 4) / 2 = 3 and (1 + 2) / 2 = 1.5; one run each, so no interval. The
-    # curves' mean heights are 3 and 1.5 as well.
-    assert "a 1 3 one run: none reference 3 " in page.text
-    assert "b 1 1.5 one run: none −1.5 one run: none 1.5 " in page.text
-    assert "compared at step 20, the last that all of them reached. It is set by short." in (
-        page.text
-    )
+    # At step 20 the returns are 4 and 2. One run each, so no interval. The curves' mean heights
+    # from step 10 to 20 are 3 and 1.5.
+    assert "a 1 4 one run: none reference 3 " in page.text
+    assert "b 1 2 one run: none −2 one run: none 1.5 " in page.text
+    assert "compared at step 20, where the shortest end (short)." in page.text
     assert "a on HalfCheetah-v5: not finished: long." in page.text
+
+
+def test_an_unfinished_run_does_not_pull_the_others_back(make_run: MakeRun) -> None:
+    whole = make_run("whole", recipe="a", records=[*evaluations([2.0, 4.0, 9.0]), END])
+    dead = make_run("dead", recipe="a", seed=1, records=evaluations([1.0]))
+    new = make_run("new", recipe="b", records=evaluations([0.0]))
+    page = read(write_report([whole, dead, new]))
+    assert "a 1 9 one run: none reference 4.75 " in page.text  # (3 + 6.5) / 2
+    assert "b 0 –" in page.text
+    assert "left out of the table, because they did not get to step 30: dead, new." in page.text
 
 
 def test_intervals_of_the_table(make_run: MakeRun) -> None:

@@ -1,8 +1,20 @@
-"""The toy experiment as an importable module, and the tools of the crash tests."""
+"""The toy experiment as an importable module, and runs that do not wait for git and the disk."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))  # `import toy_counter`, here and in subprocesses
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No git, and no forcing to the disk: a process that is killed loses nothing written."""
+    from thrifty.runs import environment
+
+    monkeypatch.setattr(environment, "_commit", lambda: None)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)

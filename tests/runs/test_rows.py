@@ -156,10 +156,10 @@ def test_every_damaged_byte_of_a_segment_is_refused(tmp_path: Path, segment: Pat
         damaged[position] ^= 1 << position % 8
         for content in (bytes(damaged), whole[:position], whole + b"\0"):
             segment.write_bytes(content)
-            with pytest.raises(ValueError, match="0-0-4.npy is damaged: restore it, or use an"):
+            with pytest.raises(ValueError, match=r"0-0-4\.npy is damaged: restore it, or use an"):
                 load_state(tmp_path / "state.npz", journal=tmp_path / "journal")
     segment.unlink()
-    with pytest.raises(ValueError, match="0-0-4.npy is missing: restore it, or use an older"):
+    with pytest.raises(ValueError, match=r"0-0-4\.npy is missing: restore it, or use an older"):
         load_state(tmp_path / "state.npz", journal=tmp_path / "journal")
 
 

@@ -22,6 +22,8 @@ import thrifty.runs.claim as claim_module
 from thrifty.runs import execute, read_checkpoint, read_config, read_records, read_run
 from thrifty.runs.experiment import Record
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 def test_a_run_leaves_the_files_of_the_contract(tmp_path: Path) -> None:
     outcome = execute(make_run(tmp_path / "run"))

@@ -86,8 +86,9 @@ def test_every_tree_survives(tmp_path_factory: pytest.TempPathFactory, tree: Any
 
 @pytest.mark.parametrize(
     "dtype",
-    "bool uint8 int8 int16 int32 int64 uint16 uint32 uint64 float16 bfloat16 float32 float64 "
-    "complex64 complex128 float8_e4m3fn float8_e5m2".split(),
+    ["bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64"]
+    + ["float16", "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2"]
+    + ["complex32", "complex64", "complex128"],
 )
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (4, 2)])
 def test_every_tensor_dtype_survives(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:

@@ -243,8 +243,8 @@ def test_the_score_of_a_fused_optimizer_is_unscaled() -> None:
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=scaled)
         scaler.scale(loss_of(model, 0)).backward()
         scaler.step(optimizer)
-    assert len(seen) == 6
-    assert all(torch.equal(a, b) for a, b in zip(seen[:3], seen[3:], strict=True))
+    assert len(seen) == 4  # two layers a run: ERK keeps the last one full
+    assert all(torch.equal(a, b) for a, b in zip(seen[:2], seen[2:], strict=True))
 
 
 def compiled_equals_explicit(backend: str) -> None:

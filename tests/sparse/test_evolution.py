@@ -204,9 +204,7 @@ def test_stale_moments_never_move_a_link_that_is_cut_or_new() -> None:
     for regrown in ("zero", "keep"):
         model, topology = layer()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        evolution = TopologyEvolution(
-            topology, Due(0.5, at=(2,)), moments="keep", regrown=regrown
-        )
+        evolution = TopologyEvolution(topology, Due(0.5, at=(2,)), moments="keep", regrown=regrown)
         give_grad(model.weight, GRAD)
         evolution.step(optimizer)
         before = model.weight.detach().clone().flatten()
@@ -466,7 +464,9 @@ def test_split_gates_are_ranked_apart() -> None:
     model = nn.GRU(2, 2)
     for split_gates, expected in ((False, [4, 2, 0]), (True, [2, 2, 2])):
         with torch.no_grad():
-            model.weight_ih_l0.copy_(torch.tensor([[9.0, 8], [7, 6], [5, 4], [3, 2], [1, 1], [1, 1]]))
+            model.weight_ih_l0.copy_(
+                torch.tensor([[9.0, 8], [7, 6], [5, 4], [3, 2], [1, 1], [1, 1]])
+            )
         topology = Topology.from_zeros(
             model,
             where=lambda name, module, parameter: name == "weight_ih_l0",
@@ -482,7 +482,10 @@ def test_split_gates_are_ranked_apart() -> None:
 def test_a_loss_that_merely_flows_through_does_not_change_the_growth_scores() -> None:
     def critic_masks(actor_loss_flows: bool) -> list[torch.Tensor]:
         torch.manual_seed(0)
-        critic, actor = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1)), nn.Linear(4, 2)
+        critic, actor = (
+            nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1)),
+            nn.Linear(4, 2),
+        )
         topology = sparsify(critic, sparsity=0.7)
         optimizer = torch.optim.Adam(critic.parameters(), lr=0.01)
         schedule = Cosine(0.7, update_every=2, update_until=20)

@@ -13,10 +13,10 @@ import numpy as np
 
 from thrifty.report import figures, numbers
 from thrifty.report.elements import Column, folded, note, picture, pictures, section, table, text
-from thrifty.report.run_data import FloatArray, RunData
+from thrifty.report.run_data import RunData
 from thrifty.report.single import command, final_return, flattened, ledger_ratio, speed
 from thrifty.stats.aggregate import bootstrap_interval, difference_interval
-from thrifty.stats.curves import area, final_mean
+from thrifty.stats.curves import area
 
 Groups = dict[str, list[RunData]]
 
@@ -65,20 +65,29 @@ def _tables(by_task: dict[str, Groups], generator: np.random.Generator) -> str:
 
 
 def _table(task: str, groups: Groups, generator: np.random.Generator) -> str:
-    curves = {
-        recipe: [c for run in runs if (c := run.column("evaluation", "return_mean"))[0].size]
-        for recipe, runs in groups.items()
+    ends = {
+        run: float(steps[-1])
+        for runs in groups.values()
+        for run in runs
+        if (steps := run.column("evaluation", "return_mean")[0]).size
     }
-    ends = [float(steps[-1]) for group in curves.values() for steps, _ in group]
     if not ends:
         return f"<h3>{text(task)}</h3>" + note("No run holds an evaluation yet.")
-    common = min(ends)
-    scores = {recipe: _finals(group, common) for recipe, group in curves.items() if group}
-    heights = {recipe: _heights(group, common) for recipe, group in curves.items()}
-    first = next(iter(scores))
+    # A run at work or one that died early must not pull all others back to its own last step.
+    finished = [end for run, end in ends.items() if run.finished]
+    common = min(finished or ends.values())
+    compared = {
+        recipe: [run for run in runs if ends.get(run, -1.0) >= common]
+        for recipe, runs in groups.items()
+    }
+    scores = {
+        recipe: [score for run in runs if (score := final_return(run, common)) is not None]
+        for recipe, runs in compared.items()
+    }
+    first = next(recipe for recipe in scores if scores[recipe])
     rows = []
-    for recipe, runs in groups.items():
-        if recipe not in scores:
+    for recipe, runs in compared.items():
+        if not scores[recipe]:
             rows.append((recipe, "0", *(numbers.MISSING,) * 9))
             continue
         final = bootstrap_interval(scores[recipe], generator=generator)
@@ -95,7 +104,7 @@ def _table(task: str, groups: Groups, generator: np.random.Generator) -> str:
                 numbers.interval(final.low, final.high),
                 difference,
                 difference_bounds,
-                numbers.significant(_mean(heights[recipe]), 4),
+                numbers.significant(_mean([_height(run, common) for run in runs]), 4),
                 numbers.share(_mean([ledger_ratio(run, "parameters") for run in runs])),
                 numbers.share(_mean([ledger_ratio(run, "training_flops") for run in runs])),
                 numbers.duration(_mean([run.wall_seconds for run in runs])),
@@ -109,28 +118,27 @@ def _table(task: str, groups: Groups, generator: np.random.Generator) -> str:
         Column("parameters kept"), Column("training FLOPs kept"), Column("training time"),
         Column("steps/s"),
     )  # fmt: skip
-    cut = ""
-    if common < max(ends):
-        shortest = [
-            run.name
-            for runs in groups.values()
-            for run in runs
-            if (steps := run.column("evaluation", "return_mean")[0]).size and steps[-1] == common
-        ]
-        cut = note(
-            f"The runs have different lengths: returns are compared at step "
-            f"{numbers.count(common)}, the last that all of them reached. It is set by "
-            f"{_some(shortest)}."
+    remarks = []
+    if left_out := [run.name for run in ends if ends[run] < common]:
+        remarks.append(
+            f"Not finished and left out of the table, because they did not get to step "
+            f"{numbers.count(common)}: {_some(left_out)}."
         )
-    return f"<h3>{text(task)}</h3>" + table(columns, rows) + cut
+    if common < max(ends.values()):
+        shortest = [run.name for run in ends if ends[run] == common]
+        remarks.append(
+            f"The runs have different lengths: returns are compared at step "
+            f"{numbers.count(common)}, where the shortest end ({_some(shortest)})."
+        )
+    return f"<h3>{text(task)}</h3>" + table(columns, rows) + "".join(map(note, remarks))
 
 
 def _caveats(by_task: dict[str, Groups]) -> str:
     remarks = [
         "Final return: mean of a run's evaluations in the last tenth of its steps, IQM over runs; "
-        "its interval is a percentile bootstrap over runs. With few runs such intervals are too narrow: of nominal 95 % "
-        "intervals about 75 % hold the truth with 3 runs, 90 % with 5, 94 % with 10 (IQM of "
-        "normal data).",
+        "its interval is a percentile bootstrap over runs. With few runs such intervals are too "
+        "narrow: of nominal 95 % intervals about 75 % hold the truth with 3 runs, 90 % with 5, "
+        "94 % with 10 (IQM of normal data).",
         "Mean while training: area under a run's curve, from its first evaluation on, per step.",
     ]
     for task, groups in by_task.items():
@@ -163,8 +171,6 @@ def _list(runs: Sequence[RunData]) -> str:
     )  # fmt: skip
     rows = []
     for run in runs:
-        _, returns = run.column("evaluation", "return_mean")
-        final = final_mean(returns, LAST) if returns.size else None
         rows.append(
             (
                 run.name,
@@ -172,23 +178,19 @@ def _list(runs: Sequence[RunData]) -> str:
                 run.task,
                 run.seed if run.seed is not None else numbers.MISSING,
                 numbers.count(run.steps) + ("" if run.finished else " (unfinished)"),
-                numbers.significant(final, 4),
+                numbers.significant(final_return(run), 4),
                 command(run),
             )
         )
     return section("Runs", folded(f"all {len(runs)} runs and their commands", table(columns, rows)))
 
 
-def _finals(curves: Sequence[tuple[FloatArray, FloatArray]], common: float) -> list[float]:
-    return [final_mean(values[steps <= common], LAST) for steps, values in curves]
-
-
-def _heights(curves: Sequence[tuple[FloatArray, FloatArray]], common: float) -> list[float | None]:
-    """Mean height of each curve from its first evaluation to the common step."""
-    return [
-        area(steps, values, stop=common) / (common - steps[0]) if common > steps[0] else None
-        for steps, values in curves
-    ]
+def _height(run: RunData, common: float) -> float | None:
+    """Mean height of a run's curve from its first evaluation to the common step."""
+    steps, returns = run.column("evaluation", "return_mean")
+    if not steps[0] < common <= steps[-1]:
+        return None
+    return area(steps, returns, stop=common) / (common - float(steps[0]))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -19,7 +19,7 @@ from thrifty.runs.store import read_config, read_records
 FloatArray = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunData:
     """One run as read from its directory."""
 

@@ -178,10 +178,10 @@ def _learning(run: RunData) -> str:
         "" if learning else note("No evaluation was recorded yet."),
         "" if values else note("Neither n-step lengths nor buffer sizes were recorded."),
         note(
-            "The return reached is the mean of the evaluations in the last tenth of the run; the "
-            "random policy draws actions uniformly. Training episodes explore, so they return less. Policy "
-            "distance: between the actions in the oldest part of the buffer and those of the "
-            "current policy."
+            "The return reached is the mean of the evaluations in the last tenth of the run. The "
+            "random policy draws actions uniformly. Training episodes explore. Policy distance: "
+            "half the mean square between the oldest stored actions and those that the policy "
+            "would take now."
         ),
     )
 

@@ -1,0 +1,367 @@
+"""The command line, mostly in this process; a toy recipe stands in for what takes long."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from thrifty import bench, cli
+from thrifty.bench.schema import Row
+
+# An experiment that counts; `speed` is its pause per step, `fails_at` the step at which it gives up.
+TOY = '''
+from __future__ import annotations
+import dataclasses, time
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class InnerConfig:
+    discount: float = 0.9
+    """Discount per step."""
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ToyConfig:
+    steps: int
+    """How far to count."""
+    fails_at: int = -1
+    """The step at which a reward is NaN."""
+    speed: float = 0.0
+    """Seconds per step."""
+    inner: InnerConfig = InnerConfig()
+    """What is inside."""
+    def build(self, seed):
+        if not 0 <= self.inner.discount <= 1:
+            raise ValueError(f"discount must lie in [0, 1], got {self.inner.discount}")
+        return Toy(self)
+
+class Toy:
+    def __init__(self, config):
+        self.config, self.step = config, 0
+    def records(self):
+        while self.step < self.config.steps:
+            time.sleep(self.config.speed)
+            self.step += 1
+            if self.step == self.config.fails_at:
+                raise ValueError(f"reward is NaN at step {self.step}")
+            yield {"kind": "count", "step": self.step}
+    def state_dict(self):
+        return {"step": self.step}
+    def load_state_dict(self, state):
+        self.step = state["step"]
+
+def count(steps: int = 5, greeting: str = "hello") -> ToyConfig:
+    """Count upwards.
+
+    Expected: the last number.
+
+    Args:
+        steps: how far.
+        greeting: a word.
+    """
+    return ToyConfig(steps=steps)
+
+def unhinted(steps=5):
+    return ToyConfig(steps=steps)
+
+def wrong(steps: int = 5) -> int:
+    return steps
+'''
+# Small enough for a test, still with updates, an evaluation and a topology that moves.
+SMALL = [
+    *("--env", "Pendulum-v1", "--steps", "60", "--learning-starts", "10"),
+    *("--random-episodes", "1", "--evaluation-episodes", "1", "--record-every", "20"),
+    *("--algorithm.batch-size", "8", "--algorithm.critic.update-every", "10"),
+    *("--algorithm.actor-hidden", "16", "--algorithm.critic-hidden", "16", "--quiet"),
+]
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Run a command line in an empty folder; returns exit status, stdout, stderr."""
+    modules, work = tmp_path / "modules", tmp_path / "work"
+    modules.mkdir()
+    work.mkdir()
+    (modules / "toy.py").write_text(TOY, encoding="utf-8")
+    monkeypatch.syspath_prepend(modules)
+    monkeypatch.setenv("PYTHONPATH", str(modules))
+    monkeypatch.delitem(sys.modules, "toy", raising=False)
+    monkeypatch.delenv("THRIFTY_DEBUG", raising=False)
+    monkeypatch.chdir(work)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        status = cli.main(words)
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+def plain(text: str) -> str:
+    """Help without its boxes and line breaks."""
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", text).split())
+
+
+def test_the_overview_teaches_every_verb(command: Command) -> None:
+    status, out, err = command("--help")
+    assert (status, err) == (0, "")
+    for verb in ("list", "describe", "train", "evaluate", "report", "resume", "demo", "bench"):
+        assert f"$ thrifty {verb}" in out
+    assert command() == (0, out, "")
+
+
+def test_version(command: Command) -> None:
+    assert command("--version") == (0, "thrifty 0.1.0\n", "")
+
+
+def test_list_names_every_recipe_in_one_line(command: Command) -> None:
+    status, out, _ = command("list")
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert status == 0
+    assert lines.keys() >= {"rlx2.td3", "rlx2.sac", "rlx2.dense", "rlx2.demo", "rlx2.static_plus"}
+    assert "RLx2-TD3" in lines["rlx2.td3"]
+
+
+def test_describe_shows_text_and_configuration(command: Command) -> None:
+    status, out, _ = command("describe", "toy:count")
+    assert status == 0
+    assert "Expected: the last number." in out
+    config = json.loads(out[out.index("{") :])
+    assert config == {"steps": 5, "fails_at": -1, "speed": 0.0, "inner": {"discount": 0.9}}
+
+
+def test_the_help_of_a_recipe_shows_its_text_and_every_field(command: Command) -> None:
+    status, out, err = command("train", "toy:count", "--steps", "7", "--help")
+    assert (status, err) == (0, "")
+    text = plain(out)
+    for expected in (
+        "Expected: the last number.",
+        "--seed INT The one seed",
+        "--threads INT",
+        "--steps INT How far to count. (default: 7)",  # what the recipe made of the flags so far
+        "--greeting STR a word. (default: hello)",
+        "--inner.discount FLOAT Discount per step. (default: 0.9)",
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    "verb", ["describe", "train", "evaluate", "report", "resume", "demo", "bench", "list"]
+)
+def test_every_verb_has_help(verb: str, command: Command) -> None:
+    status, out, err = command(verb, "--help")
+    assert (status, err) == (0, "")
+    assert f"Example: thrifty {verb}" in out
+
+
+def test_help_says_that_env_is_short_for_environment(command: Command) -> None:
+    _, out, _ = command("train", "rlx2.td3", "--env", "Pendulum-v1", "--help")
+    text = plain(out)
+    assert "--env is short for --environment" in text
+    assert "--environment STR Gymnasium id. (default: Pendulum-v1)" in text
+
+
+def test_train_writes_what_flags_and_recipe_say(command: Command) -> None:
+    status, out, _ = command(
+        *("train", "toy:count", "--steps", "7", "--inner.discount", "0.5", "--seed", "3"),
+        *("--greeting", "hi", "--out", "runs/x", "--quiet"),
+    )
+    assert status == 0
+    written = json.loads(Path("runs/x/config.json").read_text())
+    assert written["recipe"] == "toy:count"
+    assert written["arguments"] == {"steps": 7, "greeting": "hi"}
+    assert written["seed"] == 3
+    assert written["config"]["steps"] == 7
+    assert written["config"]["inner"] == {"discount": 0.5}
+    records = Path("runs/x/records.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in records] == [1, 2, 3, 4, 5, 6, 7]
+    assert re.search(r"done: 7 steps in \d+ s, in runs/x", out)
+    assert "thrifty report runs/x" in out
+
+
+def test_a_finished_run_is_not_trained_again(command: Command) -> None:
+    words = ["train", "toy:count", "--out", "runs/x", "--quiet"]
+    command(*words)
+    before = Path("runs/x/records.jsonl").read_bytes()
+    for again in (words, ["resume", "runs/x"]):
+        status, out, _ = command(*again)
+        assert status == 0
+        assert "runs/x is finished already (5 steps)" in out
+    assert Path("runs/x/records.jsonl").read_bytes() == before
+
+
+def test_without_out_every_run_gets_a_folder_of_its_own(command: Command) -> None:
+    for _ in range(2):
+        assert command("train", "toy:count", "--seed", "2", "--quiet")[0] == 0
+    assert len(list(Path("runs").iterdir())) == 2
+    assert all("seed2" in path.name for path in Path("runs").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("trian rlx2.td3", "no verb 'trian': did you mean train?"),
+        ("train rlx2.td4", "no recipe 'rlx2.td4': did you mean rlx2.td3"),
+        ("describe rlx2.td4", "did you mean rlx2.td3"),
+        ("train toy:cuont", "did you mean toy:count"),
+        (
+            "train toy:count --stepz 3",
+            "unrecognized options: --stepz, 3; perhaps you meant --steps",
+        ),
+        ("train toy:count --inner.discuont 1", "perhaps you meant --inner.discount"),
+        ("train toy:count --steps many", "--steps: invalid literal for int()"),
+        ("train toy:count --steps", "missing value for argument '--steps'"),
+        ("train toy:count stray", "unrecognized options: stray"),
+        ("train toy:count --inner.discount 2", "discount must lie in [0, 1], got 2.0"),
+        ("train toy:unhinted", "argument 'steps' needs a type hint"),
+        ("train toy:wrong", "returned int, not a configuration"),
+        ("train rlx2.td3 --env NoSuchTask-v0", "NoSuchTask"),
+        ("train rlx2.td3 --env nowhere/Task-v0", "nowhere"),
+        ("train rlx2.td3 --env CartPole-v1", "continuous actions"),
+        ("train rlx2.td3 --algorithm.actor.sparsity 1", "sparsity must lie in [0, 1), got 1.0"),
+        ("train rlx2.td3 --algorithm.critic.sparsity -0.1", "sparsity must lie in [0, 1)"),
+        ("train toy:count --out file/x", "file"),
+        ("resume nothing", "nothing holds no run"),
+        ("evaluate nothing", "nothing holds no run"),
+        ("report nothing", "nothing"),
+        ("report", "no run to report on"),
+        ("bench nothing", "no benchmark 'nothing'; there are: env_loop"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_writes_nothing(
+    words: str, message: str, command: Command
+) -> None:
+    Path("file").write_text("in the way")
+    status, out, err = command(*words.split())
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert [path.name for path in Path.cwd().iterdir()] == ["file"]
+
+
+def test_debug_shows_the_traceback(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THRIFTY_DEBUG", "1")
+    status, _, err = command("resume", "nothing")
+    assert status == 2
+    assert err.startswith("Traceback")
+    assert err.splitlines()[-1].startswith("error: nothing holds no run")
+
+
+def test_a_folder_with_another_run_is_left_alone(command: Command) -> None:
+    command("train", "toy:count", "--out", "runs/x", "--quiet")
+    before = {path: path.read_bytes() for path in Path("runs/x").rglob("*") if path.is_file()}
+    status, _, err = command("train", "toy:count", "--out", "runs/x", "--seed", "1", "--quiet")
+    assert status == 2
+    assert "another run (different seed)" in err
+    after = {path: path.read_bytes() for path in Path("runs/x").rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_failure_in_the_middle_is_told_in_one_line(command: Command) -> None:
+    status, _, err = command("train", "toy:count", "--fails-at", "3", "--out", "runs/x", "--quiet")
+    assert (status, err) == (2, "error: reward is NaN at step 3\n")
+    assert not Path("runs/x/DONE").exists()
+
+
+def test_ctrl_c_stops_with_a_checkpoint_and_names_the_command(command: Command) -> None:
+    words = ["train", "toy:count", "--steps", "100", "--speed", "0.02", "--out", "runs/my run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "thrifty", *words, "--quiet"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    records = Path("runs/my run/records.jsonl")
+    deadline = time.monotonic() + 60
+    while not (records.exists() and records.read_bytes().count(b"\n") >= 3):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    said = re.fullmatch(r"stopped at step (\d+); go on with: thrifty resume 'runs/my run'\n", out)
+    assert said is not None
+    assert 3 <= int(said[1]) < 100
+    assert command("resume", "runs/my run", "--quiet")[0] == 0
+    steps = [json.loads(line)["step"] for line in records.read_text().splitlines()]
+    assert steps == list(range(1, 101))
+
+
+def test_tensorboard_writes_event_files(command: Command) -> None:
+    pytest.importorskip("tensorboard", reason='needs pip install "thrifty[tensorboard]"')
+    command("train", "toy:count", "--tensorboard", "--out", "runs/x", "--quiet")
+    assert len(list(Path("runs/x/tensorboard").glob("events.out.tfevents.*"))) == 1
+
+
+def test_a_missing_extra_is_named(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard.summary.writer", None)
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto", None)
+    status, _, err = command("train", "toy:count", "--tensorboard", "--quiet")
+    assert status == 2
+    assert 'pip install "thrifty[tensorboard]"' in err
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_bench_prints_and_writes(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Row(case="c", implementation="i", metric="m", statistic="low", value=1.5, unit="us")
+    monkeypatch.setattr(bench, "find", lambda name: lambda: [row])
+    status, out, _ = command("bench", "env_loop", "--json", "out.json")
+    assert status == 0
+    assert "1.5 us" in out
+    document = json.loads(Path("out.json").read_text())
+    assert document["command"] == "thrifty bench env_loop --json out.json"
+    assert [entry["value"] for entry in document["rows"]] == [1.5]
+    assert command("bench", "list")[1] == "env_loop\n"
+
+
+def test_train_evaluate_and_report_an_agent(command: Command) -> None:
+    status, _, err = command("train", "rlx2.td3", *SMALL, "--out", "runs/x")
+    assert (status, err) == (0, "")
+    written = json.loads(Path("runs/x/config.json").read_text())
+    assert written["arguments"] == {"environment": "Pendulum-v1", "steps": 60}
+    assert written["config"]["algorithm"]["actor_hidden"] == [16]
+
+    status, out, err = command("evaluate", "runs/x", "--episodes", "2")
+    assert (status, err) == (0, "")
+    told = re.search(r"Pendulum-v1: mean return (-\d+\.\d) .*2 episodes", out)
+    assert told is not None
+    assert -2000 < float(told[1]) < 0  # Pendulum's reward lies in [-16.3, 0] for each of 200 steps
+
+    status, out, err = command("report", "runs/x", "--out", "page.html")
+    assert (status, out, err) == (0, "report: page.html\n", "")
+    assert "<html" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_the_demo_trains_and_reports(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from thrifty.recipes import rlx2
+
+    short = rlx2.demo
+    monkeypatch.setattr(rlx2, "demo", lambda: small(short("Pendulum-v1", 20)))
+    status, out, _ = command("demo", "--quiet")
+    assert status == 0
+    assert out.splitlines()[-1] == "report: runs/demo/report.html"
+    assert Path("runs/demo/report.html").exists()
+    status, out, _ = command("demo", "--quiet")
+    assert status == 0
+    assert "runs/demo is finished already (20 steps)" in out
+    assert out.splitlines()[-1] == "report: runs/demo/report.html"
+
+
+def small(config: object) -> object:
+    import dataclasses
+
+    return dataclasses.replace(config, random_episodes=1, evaluation_episodes=1)  # type: ignore[type-var]
