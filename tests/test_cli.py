@@ -17,7 +17,7 @@ import pytest
 from thrifty import bench, cli
 from thrifty.bench.schema import Row
 
-# An experiment that counts; `speed` is its pause per step, `fails_at` the step at which it gives up.
+# An experiment that counts; `speed` is its pause per step, at `fails_at` it gives up.
 TOY = '''
 from __future__ import annotations
 import dataclasses, time

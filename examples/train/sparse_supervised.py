@@ -1,4 +1,4 @@
-"""Make an existing PyTorch loop sparse by changing three lines, marked (1) to (3).
+"""Make an existing PyTorch loop sparse by changing three lines, marked 1 to 3.
 
 A classifier of noisy spirals keeps 10 % of its weights from the first step to the last; every
 20 steps it exchanges some of its links. Delete the three lines and the loop is dense again.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from thrifty.sparse import Cosine, TopologyEvolution, sparsify  # (1)
+from thrifty.sparse import Cosine, TopologyEvolution, sparsify  # 1
 
 
 def spirals(samples: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,11 +29,9 @@ def main(steps: int = 600) -> float:
     model = nn.Sequential(
         nn.Linear(2, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 3)
     )
-    topology = sparsify(model, sparsity=0.9)  # (2)
+    masks = sparsify(model, sparsity=0.9)  # 2
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    TopologyEvolution(topology, Cosine(0.9, update_every=20, update_until=450)).attach(
-        optimizer
-    )  # (3)
+    TopologyEvolution(masks, Cosine(0.9, update_every=20, update_until=450)).attach(optimizer)  # 3
 
     for step in range(1, steps + 1):
         points, arm = spirals(256, generator)

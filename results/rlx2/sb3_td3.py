@@ -47,8 +47,8 @@ class Evaluate(BaseCallback):
                 "evaluation",
                 returns=result.returns,
                 lengths=result.lengths,
-                return_mean=result.mean,
-                return_std=result.std,
+                return_mean=result.return_mean,
+                return_std=result.return_std,
             )
         return True
 

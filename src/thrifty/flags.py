@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import re
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -160,12 +161,13 @@ def _arguments(recipe: Callable[..., Any], names: Sequence[str]) -> type[Any]:
 def _one_line(box: str) -> str:
     """What tyro says in a box, as one line: the message, and the flags it believes were meant."""
     lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
-    rules = [number for number, line in enumerate(lines) if line.startswith("─")]
+    # The title's line counts as a rule; where the output is ASCII, the rule below the title.
+    rules = [n for n, line in enumerate(lines) if line.startswith(("─", "---"))]
     if len(rules) < 2:
         return " ".join(box.split())
     message = " ".join(line for line in lines[rules[0] + 1 : rules[1]] if line)
     message = message.removeprefix("Error parsing ").removeprefix("config.").rstrip(".")
-    near = [line.split()[0] for line in lines[rules[1] :] if line.startswith("--")]
+    near = [line.split()[0] for line in lines[rules[1] :] if re.match(r"--\w", line)]
     if near and message.startswith("Unrecognized"):
         message += f"; perhaps you meant {' or '.join(near)}"
     return message[:1].lower() + message[1:]

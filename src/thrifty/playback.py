@@ -91,7 +91,8 @@ def _draw(env: Any, name: str) -> Image.Image:
         with _silent_destructors():
             problem.__traceback__ = None  # frees the half-made viewer, whose destructor complains
             problem.__context__ = None
-        raise ValueError(f"{name} cannot be drawn ({reason}); {_REMEDY}") from None
+        remedy = f"; {_REMEDY}" if "mujoco" in type(env.unwrapped).__module__ else ""
+        raise ValueError(f"{name} cannot be drawn: {reason}{remedy}") from None
     picture = np.asarray(drawn)
     if picture.ndim != 3:
         raise ValueError(f"{name} cannot be drawn: it has no render mode 'rgb_array'")

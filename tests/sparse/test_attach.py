@@ -207,7 +207,7 @@ def test_grad_scaler_with_an_injected_inf(name: str, unscale_first: bool) -> Non
     # all, and the next batch makes the 6th step. Scales are powers of two, hence exact.
     options = OPTIMIZERS[name]
     parts = start(**options)
-    model, topology, optimizer, evolution = parts
+    model, _, optimizer, evolution = parts
     assert getattr(optimizer, "_step_supports_amp_scaling", False) == (name == "fused")
     evolution.attach(optimizer)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
@@ -289,7 +289,7 @@ def test_lbfgs_decides_once_a_step_and_masks_every_gradient() -> None:
     model, topology, optimizer, evolution = parts
     evolution.attach(optimizer)
     losses = []
-    for step in range(STEPS):
+    for _ in range(STEPS):
         # What the step must decide: from the dense gradient at its start.
         copy_model = copy.deepcopy(model)
         copy_topology = topology.on(copy_model)
@@ -302,7 +302,7 @@ def test_lbfgs_decides_once_a_step_and_masks_every_gradient() -> None:
         calls = 0
         old = {name: topology.mask(name).clone() for name in topology.names}
 
-        def closure() -> torch.Tensor:
+        def closure(old: dict[str, torch.Tensor] = old) -> torch.Tensor:
             nonlocal calls
             if calls:  # what the previous call of this step has left
                 for name in topology.names:
@@ -327,7 +327,7 @@ def test_attach_is_explicit_and_removable() -> None:
     with evolution.attach(optimizer) as handle:
         with pytest.raises(ValueError, match="attached already"):
             evolution.attach(optimizer)
-        with pytest.raises(ValueError, match="call optimizer.step"):
+        with pytest.raises(ValueError, match=r"call optimizer\.step"):
             evolution.step(optimizer)
         assert len(optimizer._optimizer_step_pre_hooks) == 1
         assert len(optimizer._optimizer_step_post_hooks) == 1

@@ -21,7 +21,7 @@ def run(source: str) -> float:
 
 def test_three_changed_lines_make_a_supervised_loop_sparse(capsys: pytest.CaptureFixture) -> None:
     lines = EXAMPLE.read_text().splitlines()
-    marked = [line for line in lines if line.rstrip().endswith(("# (1)", "# (2)", "# (3)"))]
+    marked = [line for line in lines if line.rstrip().endswith(("  # 1", "  # 2", "  # 3"))]
     assert len(marked) == 3
     assert len(lines) < 60
     assert run("\n".join(lines)) > 0.95

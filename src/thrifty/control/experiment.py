@@ -12,6 +12,7 @@ Reference: RLx2 (Tan et al., ICLR 2023), algorithm 2 and section 5 (protocol).
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -275,7 +276,7 @@ class ControlExperiment:
             control = evaluate_random(
                 self._evaluation_environment(), self.config.random_episodes, self._evaluation_seed
             )
-            self._record("random_policy", returns=control.returns, return_mean=control.mean)
+            self._record("random_policy", returns=control.returns, return_mean=control.return_mean)
         if self.config.evaluate_every > 0:
             self._evaluate()
 
@@ -358,6 +359,18 @@ class ControlExperiment:
         )
         self._record("buffer", **change._asdict())
 
+    def extend(self, steps: int, evaluate_every: int) -> None:
+        """Plan a number of further steps; every other time constant stays as it was.
+
+        Args:
+            steps: environment steps from here on.
+            evaluate_every: as in the configuration, from here on.
+        """
+        self.config = dataclasses.replace(
+            self.config, steps=self.step + steps, evaluate_every=evaluate_every
+        )
+        self._ended = False
+
     # ------------------------------------------------------------------ records
 
     def _record(self, kind: str, **fields: Any) -> None:
@@ -412,7 +425,7 @@ class ControlExperiment:
             lambda observation: self.learner.act(observation, explore=False)[0],
             self.config.evaluation_episodes,
         )
-        fields = {"return_mean": result.mean, "return_std": result.std}
+        fields = {"return_mean": result.return_mean, "return_std": result.return_std}
         self._last_evaluation = {"step": self.step, **fields}
         self._record("evaluation", returns=result.returns, lengths=result.lengths, **fields)
 

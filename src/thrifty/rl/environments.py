@@ -144,7 +144,7 @@ class Environments:
         self.exact = self._vector is None
         self.name = source if isinstance(source, str) else spec.id if spec else "the environment"
         self.observation_dim, self.action_dim, self.low, self.high = check_spaces(*spaces, self.name)
-        self._scale_actions = scale_actions
+        self.scale_actions = scale_actions
         self._centre, self._half_range = (self.high + self.low) / 2, (self.high - self.low) / 2
         self._seed = seed
         self._steps = 0
@@ -184,6 +184,11 @@ class Environments:
         observation, _ = self._single[index].reset(seed=self._episode_seed[index])
         self.observation[index] = observation
 
+    def to_bounds(self, action_EA: Floats) -> Floats:
+        """Map normalised actions to what the environment takes, both [E, A]."""
+        action_EA = np.clip(action_EA, -1.0, 1.0)
+        return self._centre + self._half_range * action_EA if self.scale_actions else action_EA
+
     def step(self, action_EA: Floats) -> Step:
         """Take one step in every environment; ended episodes are followed by new ones.
 
@@ -196,9 +201,7 @@ class Environments:
         Raises:
             EnvironmentFault: a reward or an observation is NaN or infinite.
         """
-        action_EA = np.clip(action_EA, -1.0, 1.0)
-        if self._scale_actions:
-            action_EA = self._centre + self._half_range * action_EA
+        action_EA = self.to_bounds(action_EA)
         self._steps += 1
         if self._vector is not None:
             return self._step_vector(action_EA)

@@ -24,12 +24,12 @@ class Evaluation(NamedTuple):
     lengths: list[int]
 
     @property
-    def mean(self) -> float:
+    def return_mean(self) -> float:
         """Return the mean return."""
         return float(np.mean(self.returns))
 
     @property
-    def std(self) -> float:
+    def return_std(self) -> float:
         """Return the standard deviation of the returns over episodes (not over seeds)."""
         return float(np.std(self.returns))
 

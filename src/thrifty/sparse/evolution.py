@@ -125,10 +125,11 @@ class TopologyEvolution:
         schedule: when, how many, how sparse. If its sparsity differs from the topology's
             `target_sparsity` at an evolution step, the budget is divided anew.
         drop: score of the links that exist; the lowest are dropped.
-        grow: rule that chooses the new links.
+        grow: rule that chooses the new links; default top(gradient).
         moments: "zero" sets every optimizer-state tensor of a parameter's shape to 0 at each
             evolution step wherever a link was dropped, grown, or is cut; "keep" leaves them.
-            (Optimizers that keep flat histories instead, such as LBFGS, are left as they are.)
+            Optimizers that keep flat histories instead, such as LBFGS, are left as they are;
+            with Rprop, whose step sizes are such tensors and must not be 0, say "keep".
         regrown: a link dropped and regrown in the same step starts at 0 ("zero") or keeps its
             value ("keep").
         on_update: at an evolution step the optimizer's step is taken ("step") or skipped
@@ -448,7 +449,7 @@ class TopologyEvolution:
             if grad is None:
                 continue
             if scale is not None:
-                grad = grad * scale.double().reciprocal().to(grad)  # as GradScaler.unscale_
+                grad = grad / scale
             grads.append(grad + extra_gradient[name] if name in extra_gradient else grad)
         weights = [topology.weight(name).detach() for name in group]
         masks = [topology.mask(name) for name in group]

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from PIL import Image
+
+from thrifty.playback import record_episode
+
+FPS = 10
+SIZE = 640, 48
+
+
+class Corridor(gym.Env[Any, Any]):
+    """Pays the action at each step; its picture is as bright as the step number."""
+
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": FPS}  # noqa: RUF012
+    observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    failure: Exception | None = None
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+        self.steps = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        return np.zeros(1, np.float32), float(action[0]), False, False, {}
+
+    def render(self) -> Any:
+        if self.failure is not None:
+            raise self.failure
+        return np.full((SIZE[1], SIZE[0], 3), self.steps % 256, np.uint8)
+
+
+class Half:
+    """A policy that answers 0.5, in a tuple as Stable-Baselines3 does if asked to."""
+
+    def __init__(self, *, in_tuple: bool) -> None:
+        self.in_tuple = in_tuple
+
+    def predict(self, observation: Any, deterministic: bool = True) -> Any:
+        assert deterministic
+        action = np.array([0.5], np.float32)
+        return (action, None) if self.in_tuple else action
+
+
+def register(steps: int) -> str:
+    name = f"thrifty-tests/Corridor{steps}-v0"
+    if name not in gym.registry:
+        gym.register(name, entry_point=Corridor, max_episode_steps=steps)
+    return name
+
+
+@pytest.mark.parametrize("in_tuple", [True, False])
+def test_an_episode_becomes_an_animated_picture(tmp_path: Path, in_tuple: bool) -> None:
+    path = tmp_path / "new" / "episode.gif"
+    total = record_episode(Half(in_tuple=in_tuple), register(8), path)
+    assert total == 4.0  # eight steps of 0.5
+    with Image.open(path) as picture:
+        assert picture.format == "GIF"
+        assert picture.size == (320, 24)  # half of 640 x 48
+        assert picture.n_frames == 8  # type: ignore[attr-defined]
+        assert picture.info["duration"] == 1000 // FPS
+        assert picture.info["loop"] == 0  # for ever
+
+
+def test_a_long_episode_keeps_every_nth_picture_and_its_speed(tmp_path: Path) -> None:
+    path = tmp_path / "episode.gif"
+    assert record_episode(Half(in_tuple=False), register(500), path) == 250.0
+    with Image.open(path) as picture:
+        # 500 steps and at most 250 pictures: every second one, shown twice as long. Brightness is
+        # the step number mod 256, so no two neighbours are equal (equal ones would be merged).
+        assert picture.n_frames == 250  # type: ignore[attr-defined]
+        assert picture.info["duration"] == 2 * 1000 // FPS
+
+
+def test_what_cannot_be_drawn_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = register(8)
+    path = tmp_path / "episode.gif"
+    monkeypatch.setattr(Corridor, "failure", AttributeError("no glGetError\nmore"))
+    with pytest.raises(ValueError, match=r"Corridor8-v0 cannot be drawn: no glGetError$"):
+        record_episode(Half(in_tuple=False), name, path)
+    monkeypatch.setattr(Corridor, "failure", None)
+    monkeypatch.setattr(Corridor, "__module__", "some.mujoco.module")
+    monkeypatch.setattr(Corridor, "failure", RuntimeError("no context"))
+    with pytest.raises(ValueError, match="no context; on a machine without a screen set MUJOCO_GL"):
+        record_episode(Half(in_tuple=False), name, path)
+    monkeypatch.setattr(Corridor, "failure", None)
+    monkeypatch.setattr(Corridor, "render", lambda self: None)
+    with pytest.raises(ValueError, match="no render mode 'rgb_array'"):
+        record_episode(Half(in_tuple=False), name, path)
+    assert not path.exists()
