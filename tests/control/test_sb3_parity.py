@@ -22,20 +22,22 @@ from stable_baselines3.common import policies  # noqa: E402
 from stable_baselines3.common.logger import configure  # noqa: E402
 from stable_baselines3.common.type_aliases import ReplayBufferSamples  # noqa: E402
 
-O, A, B = 5, 2, 64
+OBS, A, B = 5, 2, 64
 UPDATES = 100
 DOUBLE = torch.float64
 
 
 class _Spaces(gym.Env[np.ndarray, np.ndarray]):
-    observation_space = gym.spaces.Box(-np.inf, np.inf, (O,), np.float32)
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (OBS,), np.float32)
     action_space = gym.spaces.Box(-1.0, 1.0, (A,), np.float32)
 
 
 @pytest.fixture(autouse=True)
 def _keep_double(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stable-Baselines3 casts observations to float32 on their way in; let doubles pass."""
-    monkeypatch.setattr(policies, "preprocess_obs", lambda observation, *args, **kwargs: observation)
+    monkeypatch.setattr(
+        policies, "preprocess_obs", lambda observation, *args, **kwargs: observation
+    )
 
 
 def _double_model(algorithm: Any, **options: Any) -> Any:
@@ -62,7 +64,7 @@ def _transitions(update: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         return torch.randn(shape, generator=draw, dtype=DOUBLE)
 
     terminated = (torch.rand(B, generator=draw) < 0.1).to(DOUBLE)
-    return normal(B, O), torch.tanh(normal(B, A)), normal(B), normal(B, O), terminated
+    return normal(B, OBS), torch.tanh(normal(B, A)), normal(B), normal(B, OBS), terminated
 
 
 def _feed(model: Any, update: int) -> None:
@@ -106,10 +108,8 @@ def _assert_close(source: list[nn.Linear], target: list[nn.Linear]) -> None:
 
 def test_td3_takes_the_steps_of_stable_baselines3() -> None:
     model = _double_model(sb3.TD3)
-    config = TD3Config(
-        actor_hidden=(32, 32), critic_hidden=(32, 32), batch_size=B, dtype="float64"
-    )
-    agent = TD3(config, O, A)
+    config = TD3Config(actor_hidden=(32, 32), critic_hidden=(32, 32), batch_size=B, dtype="float64")
+    agent = TD3(config, OBS, A)
     pairs = [
         (_linears(model.actor), _linears(agent.actor.module)),
         (_linears(model.critic), _linears(agent.critic.module)),
@@ -153,7 +153,7 @@ def test_sac_takes_the_steps_of_stable_baselines3() -> None:
         squash_epsilon=1e-6,
         dtype="float64",
     )
-    agent = SAC(config, O, A)
+    agent = SAC(config, OBS, A)
     *hidden, output = _linears(agent.actor.module)
     theirs_actor = [*_linears(model.actor.latent_pi), model.actor.mu, model.actor.log_std]
     pairs = [
@@ -172,7 +172,5 @@ def test_sac_takes_the_steps_of_stable_baselines3() -> None:
         agent.update(_batch(update), noise, torch.randn(1, B, A, dtype=DOUBLE))
     for theirs, ours in pairs:
         _assert_close(theirs, ours)
-    torch.testing.assert_close(
-        agent.log_alpha, model.log_ent_coef.reshape(()), rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(agent.log_alpha, model.log_ent_coef.reshape(()), rtol=0, atol=1e-5)
     assert abs(agent.log_alpha.item()) > 1e-3

@@ -50,7 +50,13 @@ def test_learning_curve_shows_the_records(make_run: MakeRun) -> None:
 def test_sparsity_bars(make_run: MakeRun) -> None:
     layers = [
         {"network": "actor", "layer": "in", "shape": [4, 3], "nnz": 3, "sparsity": 0.75},
-        {"network": "critic", "layer": "in", "shape": [2000, 5], "nnz": 1000, "sparsity": 0.9},
+        {
+            "network": "critic",
+            "layer": "in.weight",
+            "shape": [2000, 5],
+            "nnz": 1000,
+            "sparsity": 0.9,
+        },
     ]
     run = load_run(make_run("r", records=[{"kind": "start", "step": 0, "layers": layers}]))
     figure = figures.sparsity_per_layer(run)

@@ -46,7 +46,12 @@ def test_count(value: float | None, expected: str) -> None:
 
 
 def test_share() -> None:
-    assert [numbers.share(x) for x in (0.1063, 1.0, 0.0, None)] == ["10.6 %", "100 %", "0 %", "–"]
+    assert [numbers.share(x) for x in (0.1063, 1.0, 0.0, None)] == [
+        "10.6\xa0%",
+        "100\xa0%",
+        "0\xa0%",
+        "–",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_the_return_is_the_mean_over_the_last_tenth(make_run: MakeRun) -> None:
     ]
     page = read(write_report([make_run("r", records=records)]))
     # Steps above 0.9 * 30 = 27 are 28, 29, 30: 29; 39 above the random policy's -10.
-    assert "return reached 29 +39 over a random policy (−10)" in page.text
+    assert "return reached 29 +39 against a random policy's −10" in page.text
     run = load_run(make_run("few", records=records[:5]))
     assert final_return(run) == 3.0  # steps 0 to 3: only the last lies above 2.7
     assert final_return(run, until=2.5) == 2.0

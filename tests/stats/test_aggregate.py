@@ -115,6 +115,7 @@ def test_difference_of_groups_on_several_tasks() -> None:
     ("runs", "statistic", "coverage"),
     [
         (20, mean, 0.93),
+        (2, iqm, 0.50),
         (3, iqm, 0.75),
         (5, iqm, 0.90),
         (10, iqm, 0.94),

@@ -435,9 +435,7 @@ class ControlExperiment:
         ):
             self._evaluate()
         last = self._last_evaluation or {}
-        self._record(
-            "end", return_mean=last.get("return_mean"), return_std=last.get("return_std")
-        )
+        self._record("end", return_mean=last.get("return_mean"), return_std=last.get("return_std"))
 
     # ------------------------------------------------------------------ state
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from thrifty import sparse
 from thrifty.sparse import LayerCost, Topology, TopologyEvolution, TopologyUpdate
 
-
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -127,7 +126,7 @@ class SparseNetwork(Generic[Module]):
             What an evolution step changed, or None.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=self.parameters)  # type: ignore[no-untyped-call]
+        loss.backward(inputs=self.parameters)
         return self.evolution.step(self.optimizer, extra_gradient=extra_gradient)
 
     def costs(self, network: str) -> tuple[LayerCost, ...]:

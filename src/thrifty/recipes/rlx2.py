@@ -289,7 +289,7 @@ def static_plus(
     return _config(environment, steps, learner, topology="static", tricks=True)
 
 
-def set(  # noqa: A001 - the method's name, sparse evolutionary training
+def set(  # the method: sparse evolutionary training
     environment: str = "HalfCheetah-v5", steps: int = 1_000_000, learner: LearnerName = "td3"
 ) -> ControlConfig:
     """Train on a topology that grows random links (SET, Mocanu et al. 2018).

@@ -137,8 +137,8 @@ def _caveats(by_task: dict[str, Groups]) -> str:
     remarks = [
         "Final return: mean of a run's evaluations in the last tenth of its steps, IQM over runs; "
         "its interval is a percentile bootstrap over runs. With few runs such intervals are too "
-        "narrow: of nominal 95 % intervals about 75 % hold the truth with 3 runs, 90 % with 5, "
-        "94 % with 10 (IQM of normal data).",
+        "narrow: of nominal 95 % intervals 50 % hold the truth with 2 runs, 75 % with 3, 90 % "
+        "with 5, 94 % with 10 (IQM of normal data).",
         "Mean while training: area under a run's curve, from its first evaluation on, per step.",
     ]
     for task, groups in by_task.items():

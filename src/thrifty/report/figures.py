@@ -86,7 +86,7 @@ def learning_curve(run: RunData) -> Figure | None:
     )
     if run.random_return is not None:
         _random_line(axes, run.random_return)
-    _step_axis(axes)
+    _step_axis(axes, run.steps)
     axes.set_ylabel("return per episode")
     _legend(figure, axes)
     return figure
@@ -158,7 +158,7 @@ def topology_change(run: RunData) -> Figure | None:
                 markersize=2.5,
                 label=_short(network, 40),
             )
-    _step_axis(survival_axes)
+    _step_axis(survival_axes, run.steps)
     replaced_axes.set_ylim(bottom=0)
     replaced_axes.set_ylabel("links replaced per\nevolution step (%)")
     survival_axes.set_ylim(0, 103)
@@ -207,7 +207,7 @@ def value_tricks(run: RunData) -> Figure | None:
         axes.set_ylim(0, 1.12 * float(values.max()) or 1.0)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: numbers.count(value)))
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=kind == "steps"))
-    _step_axis(panels[-1])
+    _step_axis(panels[-1], run.steps)
     figure.align_ylabels()
     return figure
 
@@ -274,8 +274,9 @@ def learning_curves(
     if random_returns:
         _random_line(axes, float(np.mean(random_returns)))
     if over == "step":
-        _step_axis(axes)
+        _step_axis(axes, longest)
     else:
+        axes.set_xlim(0, 1.02 * longest / scale)
         axes.set_xlabel(f"training time ({unit})")
     axes.set_ylabel("return per episode")
     _legend(figure, axes)
@@ -333,9 +334,9 @@ def _style(axes: Axes) -> None:
     axes.margins(y=0.08)
 
 
-def _step_axis(axes: Axes) -> None:
+def _step_axis(axes: Axes, longest: float) -> None:
     axes.set_xlabel("environment steps")
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.02 * max(longest, 1.0))
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: numbers.count(value)))
 
@@ -413,7 +414,8 @@ def _merged(run: RunData, sources: Sequence[tuple[str, str]]) -> tuple[FloatArra
 def _layer_label(layer: Mapping[str, Any]) -> str:
     out, *rest = layer["shape"]
     shape = "×".join(str(size) for size in (*reversed(rest), out))
-    return f"{_short(layer['network'], 12)} {_short(layer['layer'], 20)}  {shape}"
+    name = str(layer["layer"]).removesuffix(".weight")
+    return f"{_short(layer['network'], 12)} {_short(name, 20)}  {shape}"
 
 
 def _short(name: object, most: int) -> str:

@@ -13,7 +13,7 @@ def significant(value: float | None, digits: int = 3) -> str:
     """A number with so many significant digits, never in powers of ten below a million.
 
     Example:
-        >>> significant(0.123456), significant(1234.5), significant(12.0)
+        >>> significant(0.123456), significant(1234.6), significant(12.0)
         ('0.123', '1,235', '12')
     """
     if value is None or not math.isfinite(value):
@@ -45,15 +45,15 @@ def count(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """A fraction of one in per cent.
+    r"""A fraction of one in per cent, with a space that does not break.
 
     Example:
         >>> share(0.106), share(1.0)
-        ('10.6 %', '100 %')
+        ('10.6\xa0%', '100\xa0%')
     """
     if value is None or not math.isfinite(value):
         return MISSING
-    return significant(100.0 * value) + " %"
+    return significant(100.0 * value) + "\N{NO-BREAK SPACE}%"
 
 
 def duration(seconds: float | None) -> str:

@@ -139,7 +139,8 @@ def _headline(run: RunData) -> str:
     names = dict.fromkeys(layer["network"] for layer in run.first("start").get("layers") or ())
     by_network = [f"{name} {numbers.share(sparsity(run, name))}" for name in names]
     gain = (
-        f"{numbers.signed(final - random, 4)} over a random policy ({numbers.significant(random)})"
+        f"{numbers.signed(final - random, 4)} against a random policy's "
+        f"{numbers.significant(random)}"
         if final is not None and random is not None
         else "the random policy was not measured"
     )

@@ -143,7 +143,9 @@ class Environments:
             spec = self._single[0].spec
         self.exact = self._vector is None
         self.name = source if isinstance(source, str) else spec.id if spec else "the environment"
-        self.observation_dim, self.action_dim, self.low, self.high = check_spaces(*spaces, self.name)
+        self.observation_dim, self.action_dim, self.low, self.high = check_spaces(
+            *spaces, self.name
+        )
         self.scale_actions = scale_actions
         self._centre, self._half_range = (self.high + self.low) / 2, (self.high - self.low) / 2
         self._seed = seed
@@ -186,8 +188,10 @@ class Environments:
 
     def to_bounds(self, action_EA: Floats) -> Floats:
         """Map normalised actions to what the environment takes, both [E, A]."""
-        action_EA = np.clip(action_EA, -1.0, 1.0)
-        return self._centre + self._half_range * action_EA if self.scale_actions else action_EA
+        cut_EA: Floats = np.clip(action_EA, np.float32(-1.0), np.float32(1.0))
+        if self.scale_actions:
+            cut_EA = (self._centre + self._half_range * cut_EA).astype(np.float32, copy=False)
+        return cut_EA
 
     def step(self, action_EA: Floats) -> Step:
         """Take one step in every environment; ended episodes are followed by new ones.
@@ -222,9 +226,9 @@ class Environments:
         self._check(reward, "reward")
         self._check(next_observation, "observation")
         self.observation = next_observation.copy()
-        for index in np.flatnonzero(terminated | truncated):
+        for index in np.flatnonzero(terminated | truncated).tolist():
             finished.append((float(self._returns[index]), int(self._lengths[index])))
-            self._reset(int(index))
+            self._reset(index)
             self._check(self.observation, "observation")
         return Step(reward, next_observation, terminated, truncated, None, finished)
 
@@ -243,7 +247,7 @@ class Environments:
         next_observation = observation
         if self._autoreset == AutoresetMode.SAME_STEP and ended.any():
             next_observation = observation.copy()
-            for index in np.flatnonzero(ended):
+            for index in np.flatnonzero(ended).tolist():
                 next_observation[index] = info["final_obs"][index]
         finished = [(float(self._returns[i]), int(self._lengths[i])) for i in np.flatnonzero(ended)]
         self._returns[ended], self._lengths[ended] = 0.0, 0

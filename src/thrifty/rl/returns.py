@@ -52,9 +52,9 @@ def n_step_return(
         float32 array [B].
     """
     weight_N = np.float32(discount) ** np.arange(reward_NB.shape[0], dtype=np.float32)
-    return np.einsum("n,nb,nb->b", weight_N, reward_NB, inside_NB.astype(np.float32)).astype(
-        np.float32
-    )
+    discounted_NB = np.where(inside_NB, weight_N[:, None] * reward_NB, np.float32(0.0))
+    total_B: NDArray[np.float32] = discounted_NB.sum(axis=0, dtype=np.float32)
+    return total_B
 
 
 def path_discount(

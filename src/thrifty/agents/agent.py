@@ -1,13 +1,4 @@
-"""Agents for people: construct, learn, predict, save, load, in the manner of Stable-Baselines3.
-
-An agent is a thin face over an in-memory :class:`thrifty.control.ControlExperiment`. Keyword names
-are Stable-Baselines3's where a counterpart exists. By default an agent is RLx2's: sparse actor and
-critic with an evolving topology, delayed multi-step targets and a replay of dynamic capacity;
-``actor_sparsity=0, critic_sparsity=0, n_steps=1, dynamic_buffer=False`` is the plain algorithm.
-
-Time constants (warm-up, evolution interval, n-step delay, replay checks) are fractions of the first
-``learn`` call's length, see :mod:`thrifty.control.times`.
-"""
+"""What TD3 and SAC agents share: a thin face over an in-memory experiment."""
 
 from __future__ import annotations
 
@@ -28,16 +19,12 @@ from thrifty.control import (
     ControlConfig,
     ControlExperiment,
     ReplayConfig,
-    SACConfig,
-    SACExperimentConfig,
     SparsityConfig,
-    TD3Config,
-    TD3ExperimentConfig,
 )
 from thrifty.control.times import scaled_times
 from thrifty.rl.environments import Environments, Source
 from thrifty.rl.evaluate import Evaluation, evaluate_policy
-from thrifty.runs import load_state, read_checkpoint, read_run, save_state
+from thrifty.runs import load_state, save_state
 from thrifty.runs.configuration import from_json, to_json
 from thrifty.runs.progress import ProgressBar
 
@@ -57,9 +44,9 @@ _ACTIVATION_NAMES: dict[type[nn.Module], str] = {
 
 
 class Agent:
-    """What TD3 and SAC agents share; use :class:`TD3` or :class:`SAC`."""
+    """What TD3 and SAC agents share; use :class:`thrifty.TD3` or :class:`thrifty.SAC`."""
 
-    _config_class: ClassVar[type[ControlConfig]]
+    _config_class: ClassVar[type[Any]]
     _algorithm_class: ClassVar[type[Any]]
     _policy_delay: int = 1
 
@@ -136,7 +123,7 @@ class Agent:
             n_step=self._n_steps,
             n_step_delay=times.n_step_delay if self._n_steps > 1 else 0,
         )
-        return self._config_class(
+        config: ControlConfig = self._config_class(
             **self._run,
             algorithm=algorithm,
             steps=steps,
@@ -150,6 +137,7 @@ class Agent:
                 minimum=times.replay_minimum,
             ),
         )
+        return config
 
     # ------------------------------------------------------------------ using it
 
@@ -360,7 +348,7 @@ class Agent:
                 f"{path} holds a {tree['agent']} agent: use thrifty.{tree['agent']}.load"
             )
         config: Any = from_json(cls._config_class, tree["config"])
-        agent = cls._over(config, tree["seed"], config.environment if env is None else env)
+        agent = cls.over(config, tree["seed"], config.environment if env is None else env)
         for name, value in tree["choices"].items():
             setattr(agent, f"_{name}", value)
         agent._planned = tree["planned"]
@@ -368,8 +356,14 @@ class Agent:
         return agent
 
     @classmethod
-    def _over(cls, config: Any, seed: int, env: AnyEnvironment) -> Self:
-        """Return an agent around an experiment of the given configuration."""
+    def over(cls, config: Any, seed: int, env: AnyEnvironment) -> Self:
+        """Return an agent around an experiment of the given configuration.
+
+        Args:
+            config: of the class that belongs to this agent.
+            seed: of the run.
+            env: where it trains.
+        """
         agent = cls.__new__(cls)
         agent._env, agent._seed, agent._algorithm = env, seed, config.algorithm
         agent._policy_delay = getattr(config.algorithm, "policy_delay", 1)
@@ -384,219 +378,9 @@ class Agent:
         return agent
 
 
-class TD3(Agent):
-    """Sparse TD3 (RLx2 by default).
-
-    Args:
-        env: Gymnasium id, function that makes an environment, instance, or vector environment.
-        learning_rate: of Adam.
-        buffer_size: largest number of transitions; None is the length of the run.
-        learning_starts: steps of random actions; None is 1/120 of the run, at least 1,000.
-        batch_size: transitions in a minibatch.
-        tau: step of the target networks.
-        gamma: discount per step.
-        train_freq: steps of all environments between rounds of updates.
-        gradient_steps: updates in a round; -1 makes as many as transitions came in.
-        policy_delay: critic updates per actor update.
-        action_noise: standard deviation of exploration noise, in half action ranges.
-        target_policy_noise: standard deviation of target noise, in half action ranges.
-        target_noise_clip: largest target noise.
-        n_steps: steps of the target after a tenth of the run; before that 1.
-        actor_sparsity: fraction of zero weights of the actor, in [0, 1).
-        critic_sparsity: the same for both critics.
-        topology: how links move: "rigl" (by gradient), "set" (at random), "static" (not at all).
-        dynamic_buffer: drop the oldest transitions while the policy disagrees with them.
-        policy_kwargs: ``net_arch`` (widths, or {"pi": widths, "qf": widths}), ``activation_fn``
-            (a torch.nn class or its name), ``layer_norm`` (bool, critics).
-        n_envs: copies of the environment, where it is given by id or function.
-        seed: everything random derives from it.
-        device: "cpu", "cuda", or "auto".
-
-    Raises:
-        ValueError: an environment or a number that cannot work, with the remedy.
-
-    Example:
-        >>> agent = TD3("Pendulum-v1", learning_starts=100)
-        >>> action, _ = agent.learn(150).predict(np.zeros(3), deterministic=True)
-        >>> action.shape
-        (1,)
-
-    Reference: Fujimoto et al. (2018); RLx2 (Tan et al., ICLR 2023).
-    """
-
-    _config_class = TD3ExperimentConfig
-    _algorithm_class = TD3Config
-
-    def __init__(
-        self,
-        env: AnyEnvironment,
-        *,
-        learning_rate: float = 3e-4,
-        buffer_size: int | None = None,
-        learning_starts: int | None = None,
-        batch_size: int = 256,
-        tau: float = 0.005,
-        gamma: float = 0.99,
-        train_freq: int = 1,
-        gradient_steps: int = -1,
-        policy_delay: int = 2,
-        action_noise: float = 0.1,
-        target_policy_noise: float = 0.2,
-        target_noise_clip: float = 0.5,
-        n_steps: int = 3,
-        actor_sparsity: float = 0.9,
-        critic_sparsity: float = 0.85,
-        topology: TopologyName = "rigl",
-        dynamic_buffer: bool = True,
-        policy_kwargs: Mapping[str, Any] | None = None,
-        n_envs: int = 1,
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        self._policy_delay = policy_delay
-        super().__init__(
-            env,
-            learning_rate=learning_rate,
-            buffer_size=buffer_size,
-            learning_starts=learning_starts,
-            batch_size=batch_size,
-            tau=tau,
-            gamma=gamma,
-            train_freq=train_freq,
-            gradient_steps=gradient_steps,
-            n_steps=n_steps,
-            actor_sparsity=actor_sparsity,
-            critic_sparsity=critic_sparsity,
-            topology=topology,
-            dynamic_buffer=dynamic_buffer,
-            policy_kwargs=policy_kwargs,
-            n_envs=n_envs,
-            seed=seed,
-            device=device,
-            options={
-                "policy_delay": policy_delay,
-                "exploration_noise": action_noise,
-                "target_noise": target_policy_noise,
-                "target_noise_clip": target_noise_clip,
-            },
-        )
-
-
-class SAC(Agent):
-    """Sparse SAC with a learned temperature (RLx2 by default).
-
-    Args:
-        env: Gymnasium id, function that makes an environment, instance, or vector environment.
-        learning_rate: of Adam.
-        buffer_size: largest number of transitions; None is the length of the run.
-        learning_starts: steps of random actions; None is 1/120 of the run, at least 1,000.
-        batch_size: transitions in a minibatch.
-        tau: step of the target critic.
-        gamma: discount per step.
-        train_freq: steps of all environments between rounds of updates.
-        gradient_steps: updates in a round; -1 makes as many as transitions came in.
-        ent_coef: "auto" (learned from 1), "auto_0.1" (learned from 0.1), or a fixed number.
-        target_entropy: in nats; "auto" is minus the action size.
-        n_steps: steps of the target after a tenth of the run; before that 1.
-        actor_sparsity: fraction of zero weights of the actor, in [0, 1).
-        critic_sparsity: the same for both critics.
-        topology: how links move: "rigl" (by gradient), "set" (at random), "static" (not at all).
-        dynamic_buffer: drop the oldest transitions while the policy disagrees with them.
-        policy_kwargs: as for :class:`TD3`.
-        n_envs: copies of the environment, where it is given by id or function.
-        seed: everything random derives from it.
-        device: "cpu", "cuda", or "auto".
-
-    Raises:
-        ValueError: an environment or a number that cannot work, with the remedy.
-
-    Example:
-        >>> agent = SAC("Pendulum-v1", actor_sparsity=0.9, critic_sparsity=0.9)
-        >>> agent.predict(np.zeros(3))[0].shape
-        (1,)
-
-    Reference: Haarnoja et al. (2018); RLx2 (Tan et al., ICLR 2023).
-    """
-
-    _config_class = SACExperimentConfig
-    _algorithm_class = SACConfig
-
-    def __init__(
-        self,
-        env: AnyEnvironment,
-        *,
-        learning_rate: float = 3e-4,
-        buffer_size: int | None = None,
-        learning_starts: int | None = None,
-        batch_size: int = 256,
-        tau: float = 0.005,
-        gamma: float = 0.99,
-        train_freq: int = 1,
-        gradient_steps: int = -1,
-        ent_coef: float | str = "auto",
-        target_entropy: float | Literal["auto"] = "auto",
-        n_steps: int = 3,
-        actor_sparsity: float = 0.9,
-        critic_sparsity: float = 0.8,
-        topology: TopologyName = "rigl",
-        dynamic_buffer: bool = True,
-        policy_kwargs: Mapping[str, Any] | None = None,
-        n_envs: int = 1,
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        first, learned = _entropy_coefficient(ent_coef)
-        super().__init__(
-            env,
-            learning_rate=learning_rate,
-            buffer_size=buffer_size,
-            learning_starts=learning_starts,
-            batch_size=batch_size,
-            tau=tau,
-            gamma=gamma,
-            train_freq=train_freq,
-            gradient_steps=gradient_steps,
-            n_steps=n_steps,
-            actor_sparsity=actor_sparsity,
-            critic_sparsity=critic_sparsity,
-            topology=topology,
-            dynamic_buffer=dynamic_buffer,
-            policy_kwargs=policy_kwargs,
-            n_envs=n_envs,
-            seed=seed,
-            device=device,
-            options={
-                "entropy_coefficient": first,
-                "learn_entropy_coefficient": learned,
-                "target_entropy": None if target_entropy == "auto" else float(target_entropy),
-            },
-        )
-
-
-def load_run_policy(directory: Path | str) -> Agent:
-    """Return the agent of a run's newest checkpoint, for prediction and evaluation.
-
-    Args:
-        directory: a run folder that ``thrifty train`` wrote.
-
-    Raises:
-        ValueError: no run, no checkpoint, or not a run of TD3 or SAC.
-    """
-    run = read_run(directory, "thrifty.recipes")
-    checkpoint = read_checkpoint(directory)
-    if checkpoint is None:
-        raise ValueError(f"{directory} has no checkpoint yet; run: thrifty resume {directory}")
-    config = run.config
-    if not isinstance(config, ControlConfig):
-        raise ValueError(f"{directory} is a run of {run.recipe}, which has no policy to play")
-    kind = TD3 if isinstance(config, TD3ExperimentConfig) else SAC
-    agent: Agent = kind._over(config, run.seed, config.environment)
-    agent.learner.load_state_dict(checkpoint.experiment["learner"])
-    return agent
-
-
 def _goes_on(callbacks: Iterable[Callback], record: Record) -> bool:
-    return all([callback(record) is not False for callback in callbacks])
+    answers = [callback(record) for callback in callbacks]  # every one of them is told
+    return all(answer is not False for answer in answers)
 
 
 def _device(name: str) -> str:
@@ -636,17 +420,3 @@ def _networks(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
         "activation": _ACTIVATION_NAMES.get(activation, activation),
         "critic_layer_norm": bool(policy_kwargs.get("layer_norm", False)),
     }
-
-
-def _entropy_coefficient(ent_coef: float | str) -> tuple[float, bool]:
-    """Return the first temperature and whether it is learned."""
-    if not isinstance(ent_coef, str):
-        return float(ent_coef), False
-    if ent_coef == "auto":
-        return 1.0, True
-    if ent_coef.startswith("auto_"):
-        try:
-            return float(ent_coef.removeprefix("auto_")), True
-        except ValueError:
-            pass
-    raise ValueError(f'ent_coef must be a number, "auto" or "auto_NUMBER", got {ent_coef!r}')

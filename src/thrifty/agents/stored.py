@@ -1,0 +1,33 @@
+"""Agents from run folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from thrifty.agents.agent import Agent
+from thrifty.agents.sac import SAC
+from thrifty.agents.td3 import TD3
+from thrifty.control import ControlConfig, TD3ExperimentConfig
+from thrifty.runs import read_checkpoint, read_run
+
+
+def load_run_policy(directory: Path | str) -> Agent:
+    """Return the agent of a run's newest checkpoint, for prediction and evaluation.
+
+    Args:
+        directory: a run folder that ``thrifty train`` wrote.
+
+    Raises:
+        ValueError: no run, no checkpoint, or not a run of TD3 or SAC.
+    """
+    run = read_run(directory, "thrifty.recipes")
+    checkpoint = read_checkpoint(directory)
+    if checkpoint is None:
+        raise ValueError(f"{directory} has no checkpoint yet; run: thrifty resume {directory}")
+    config = run.config
+    if not isinstance(config, ControlConfig):
+        raise ValueError(f"{directory} is a run of {run.recipe}, which has no policy to play")
+    kind = TD3 if isinstance(config, TD3ExperimentConfig) else SAC
+    agent: Agent = kind.over(config, run.seed, config.environment)
+    agent.learner.load_state_dict(checkpoint.experiment["learner"])
+    return agent

@@ -1,0 +1,107 @@
+"""The TD3 agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from thrifty.agents.agent import Agent, AnyEnvironment, TopologyName
+from thrifty.control import TD3Config, TD3ExperimentConfig
+
+
+class TD3(Agent):
+    """Sparse TD3 (RLx2 by default).
+
+    Args:
+        env: Gymnasium id, function that makes an environment, instance, or vector environment.
+        learning_rate: of Adam.
+        buffer_size: largest number of transitions; None is the length of the run.
+        learning_starts: steps of random actions; None is 1/120 of the run, at least 1,000.
+        batch_size: transitions in a minibatch.
+        tau: step of the target networks.
+        gamma: discount per step.
+        train_freq: steps of all environments between rounds of updates.
+        gradient_steps: updates in a round; -1 makes as many as transitions came in.
+        policy_delay: critic updates per actor update.
+        action_noise: standard deviation of exploration noise, in half action ranges.
+        target_policy_noise: standard deviation of target noise, in half action ranges.
+        target_noise_clip: largest target noise.
+        n_steps: steps of the target after a tenth of the run; before that 1.
+        actor_sparsity: fraction of zero weights of the actor, in [0, 1).
+        critic_sparsity: the same for both critics.
+        topology: how links move: "rigl" (by gradient), "set" (at random), "static" (not at all).
+        dynamic_buffer: drop the oldest transitions while the policy disagrees with them.
+        policy_kwargs: ``net_arch`` (widths, or {"pi": widths, "qf": widths}), ``activation_fn``
+            (a torch.nn class or its name), ``layer_norm`` (bool, critics).
+        n_envs: copies of the environment, where it is given by id or function.
+        seed: everything random derives from it.
+        device: "cpu", "cuda", or "auto".
+
+    Raises:
+        ValueError: an environment or a number that cannot work, with the remedy.
+
+    Example:
+        >>> agent = TD3("Pendulum-v1", learning_starts=100)
+        >>> action, _ = agent.learn(150).predict(np.zeros(3), deterministic=True)
+        >>> action.shape
+        (1,)
+
+    Reference: Fujimoto et al. (2018); RLx2 (Tan et al., ICLR 2023).
+    """
+
+    _config_class = TD3ExperimentConfig
+    _algorithm_class = TD3Config
+
+    def __init__(
+        self,
+        env: AnyEnvironment,
+        *,
+        learning_rate: float = 3e-4,
+        buffer_size: int | None = None,
+        learning_starts: int | None = None,
+        batch_size: int = 256,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        train_freq: int = 1,
+        gradient_steps: int = -1,
+        policy_delay: int = 2,
+        action_noise: float = 0.1,
+        target_policy_noise: float = 0.2,
+        target_noise_clip: float = 0.5,
+        n_steps: int = 3,
+        actor_sparsity: float = 0.9,
+        critic_sparsity: float = 0.85,
+        topology: TopologyName = "rigl",
+        dynamic_buffer: bool = True,
+        policy_kwargs: Mapping[str, Any] | None = None,
+        n_envs: int = 1,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        self._policy_delay = policy_delay
+        super().__init__(
+            env,
+            learning_rate=learning_rate,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=batch_size,
+            tau=tau,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            n_steps=n_steps,
+            actor_sparsity=actor_sparsity,
+            critic_sparsity=critic_sparsity,
+            topology=topology,
+            dynamic_buffer=dynamic_buffer,
+            policy_kwargs=policy_kwargs,
+            n_envs=n_envs,
+            seed=seed,
+            device=device,
+            options={
+                "policy_delay": policy_delay,
+                "exploration_noise": action_noise,
+                "target_noise": target_policy_noise,
+                "target_noise_clip": target_noise_clip,
+            },
+        )
