@@ -1,9 +1,12 @@
-"""What every test gets: one torch thread, and hypothesis without deadlines (the cores are shared)."""
+"""What every test gets: one torch thread, hypothesis without deadlines (the cores are shared), toys."""
 
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # `import toy_environments`
 # Before torch or numpy are imported by any test.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")

@@ -43,7 +43,7 @@ def main(steps: int = 600) -> float:
             print(f"step {step:4d}  loss {loss.item():.3f}")
 
     points, arm = spirals(2000, generator)
-    accuracy = (model(points).argmax(1) == arm).float().mean().item()
+    accuracy = float((model(points).argmax(1) == arm).float().mean())
     weights = [parameter for parameter in model.parameters() if parameter.ndim == 2]
     links = sum(int((weight != 0).sum()) for weight in weights)
     print(f"accuracy {accuracy:.3f} with {links} of {sum(w.numel() for w in weights)} weights")

@@ -27,6 +27,7 @@ from thrifty.sparse import (
     split,
     subset,
     top,
+    uniform,
 )
 
 
@@ -325,6 +326,20 @@ def test_a_schedule_that_leaves_zero_is_bit_equal_while_full_and_sparse_afterwar
             assert update.sparsity == topology.sparsity
         for name in topology.names:
             assert not bool(topology.weight(name)[~topology.mask(name)].any())
+
+
+def test_an_unmoved_sparsity_leaves_the_layers_budgets_as_they_were() -> None:
+    # A sparse model from elsewhere, one half in every layer; our ERK would divide otherwise.
+    model = mlp()
+    half = sparsify(model, sparsity=0.5, allocate=uniform).nnz
+    topology = Topology.from_zeros(model)
+    assert topology.budget(0.5) != half
+    evolution = TopologyEvolution(topology, Due(0.5))
+    model(batch(0)).square().mean().backward()
+    update = evolution.step(torch.optim.SGD(model.parameters()))
+    assert update is not None
+    assert update.layers["0.weight"].dropped > 0
+    assert topology.nnz == half
 
 
 def test_a_budget_that_falls_drops_without_growing_by_hand() -> None:

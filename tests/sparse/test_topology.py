@@ -173,6 +173,7 @@ def test_masks_follow_to_and_dtype() -> None:
             topology.parameter(name).fill_(1.0)
     topology.project()
     assert topology.weight("0.weight").dtype == torch.float64
+    assert topology._live().cut_masks[0].dtype == torch.float64  # no slow mixed product
     for name in topology.names:
         assert topology.mask(name).dtype == torch.bool
         assert torch.equal(topology.mask(name), masks[name])
@@ -266,6 +267,18 @@ def test_impose_on_several_targets_and_copies() -> None:
     for target in [*targets, copy.deepcopy(model)] * 2:
         topology.impose(target)
         assert torch.equal(target[2].weight != 0, topology.mask("2.weight"))
+
+
+def test_impose_knows_a_new_target_at_an_old_address() -> None:
+    topology = sparsify(mlp(), sparsity=0.5)
+    old = mlp(seed=1)
+    topology.impose(old)
+    entry = topology._twins.pop(id(old))
+    del old
+    new = mlp(seed=2)
+    topology._twins[id(new)] = entry  # as if the memory of the old one had been used again
+    topology.impose(new)
+    assert torch.equal(new[2].weight != 0, topology.mask("2.weight"))
 
 
 def test_impose_refuses_another_layout() -> None:

@@ -228,7 +228,7 @@ class Agent:
             ValueError: the observation has another size.
         """
         environments = self._experiment.environments
-        array = np.asarray(observation, np.float32)
+        array = np.array(observation, np.float32, order="C")  # torch wants it writable, unflipped
         if array.ndim not in (1, 2) or array.shape[-1] != environments.observation_dim:
             raise ValueError(
                 f"observation has shape {array.shape}, expected ({environments.observation_dim},) "

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
@@ -170,6 +171,40 @@ def check_config(config: ControlConfig) -> None:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if not 0.0 < replay.cut < 1.0:
         raise ValueError(f"replay.cut must lie in (0, 1), got {replay.cut}")
+    _check_algorithm(config.algorithm)  # type: ignore[attr-defined]
+
+
+def _check_algorithm(algorithm: TD3Config | SACConfig) -> None:
+    for name, least in (
+        ("batch_size", 1),
+        ("policy_delay", 1),
+        ("n_step", 1),
+        ("n_step_delay", 0),
+        ("learning_rate", 0.0),
+        ("exploration_noise", 0.0),
+        ("target_noise", 0.0),
+        ("target_noise_clip", 0.0),
+        ("entropy_coefficient", 0.0),
+    ):
+        value = getattr(algorithm, name, least)
+        if not value >= least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    for name, value in (("discount", algorithm.discount), ("tau", algorithm.tau)):
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{name} must lie in [0, 1], got {value}")
+    if isinstance(algorithm, SACConfig):
+        if algorithm.learn_entropy_coefficient and algorithm.entropy_coefficient == 0.0:
+            raise ValueError("a learned entropy coefficient must start above 0")
+        low, high = algorithm.log_std_bounds
+        if not low < high:
+            raise ValueError(f"log_std_bounds must rise, got {low} and {high}")
+    try:
+        torch.empty(0, device=algorithm.device)
+    except (RuntimeError, AssertionError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise ValueError(
+            f"device {algorithm.device!r} cannot be used here ({reason}): use cpu"
+        ) from None
 
 
 class ControlExperiment:
@@ -466,9 +501,11 @@ class ControlExperiment:
         Raises:
             ValueError: it belongs to another configuration, or the environment does not replay.
         """
+        self.replay.load_state_dict(state["replay"])  # first: it tells other sizes in one line
         self.learner.load_state_dict(state["learner"])
-        self.replay.load_state_dict(state["replay"])
         self.environments.load_state_dict(state["environments"])
+        if not self.environments.exact:
+            self.replay.end_episodes()
         self._warmup_rng.bit_generator.state = state["warmup_rng"]
         self._replay_rng.bit_generator.state = state["replay_rng"]
         self.step, self.updates = state["step"], state["updates"]

@@ -25,6 +25,7 @@ al., ICLR 2023), section 5.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -156,8 +157,9 @@ class SAC:
             self.target_entropy = -float(action_dim)
         else:
             self.target_entropy = config.target_entropy
+        alpha = config.entropy_coefficient
         self.log_alpha = torch.tensor(
-            np.log(config.entropy_coefficient), dtype=self.dtype, device=self.device
+            math.log(alpha) if alpha > 0.0 else -math.inf, dtype=self.dtype, device=self.device
         ).requires_grad_(config.learn_entropy_coefficient)
         self.alpha_optimizer = torch.optim.Adam([self.log_alpha], lr=rate)
         self.stale_gradient: dict[str, Tensor] = {}
@@ -268,11 +270,10 @@ class SAC:
         """Hold the actor loss's gradient in the critic if the published growth score wants it."""
         self.stale_gradient = {}
         evolution = self.critic.evolution
-        if self.config.critic_score == "critic_loss" or not evolution.schedule.is_due(
-            evolution.steps + 1
-        ):
-            return
         names = self.critic.topology.names
+        due = bool(names) and evolution.schedule.is_due(evolution.steps + 1)
+        if self.config.critic_score == "critic_loss" or not due:
+            return
         gradients = torch.autograd.grad(
             actor_loss, [self.critic.topology.parameter(name) for name in names], retain_graph=True
         )

@@ -46,10 +46,12 @@ def scaled_times(steps: int, *, policy_delay: int, learning_starts: int | None =
         learning_starts: warm-up in steps, where the user sets it.
 
     Raises:
-        ValueError: fewer than one step.
+        ValueError: fewer than one step, or a policy delay below 1.
     """
     if steps < 1:
         raise ValueError(f"a run needs at least one step, got {steps}")
+    if policy_delay < 1:
+        raise ValueError(f"policy_delay must be at least 1, got {policy_delay}")
     if learning_starts is None:
         learning_starts = max(1_000, round(steps / 120))
     updates = max(1, steps - learning_starts)

@@ -201,14 +201,18 @@ def sac(environment: str = "HalfCheetah-v5", steps: int = 1_000_000) -> ControlC
 def demo(environment: str = "HalfCheetah-v5", steps: int = 20_000) -> ControlConfig:
     """Train the RLx2-TD3 agent of `thrifty demo`: actor 90 %, critic 85 % sparse, a few minutes.
 
-    Expected: a return at least 200 above the random policy's after 20,000 steps of HalfCheetah-v5.
+    As `td3`, but with Adam's step size 1e-3 (TD3's first published value), which learns faster in
+    so short a run, and evaluations of three episodes. Expected: a return at least 200 above the
+    random policy's after 20,000 steps of HalfCheetah-v5.
 
     Args:
         environment: Gymnasium id.
         steps: environment steps.
     """
     config = td3(environment, steps)
-    return dataclasses.replace(config, evaluation_episodes=3)
+    assert isinstance(config, TD3ExperimentConfig)
+    algorithm = dataclasses.replace(config.algorithm, learning_rate=1e-3)
+    return dataclasses.replace(config, algorithm=algorithm, evaluation_episodes=3)
 
 
 def dense(

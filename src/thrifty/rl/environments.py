@@ -10,7 +10,6 @@ linearly to the action bounds, and out-of-range actions are cut.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -188,9 +187,12 @@ class Environments:
 
     def to_bounds(self, action_EA: Floats) -> Floats:
         """Map normalised actions to what the environment takes, both [E, A]."""
-        cut_EA: Floats = np.clip(action_EA, np.float32(-1.0), np.float32(1.0))
+        low, high = np.float32(-1.0), np.float32(1.0)
         if self.scale_actions:
-            cut_EA = (self._centre + self._half_range * cut_EA).astype(np.float32, copy=False)
+            # Cut after scaling: centre + half range may lie a rounding error beyond the bound.
+            action_EA = self._centre + self._half_range * action_EA
+            low, high = self.low, self.high
+        cut_EA: Floats = np.clip(action_EA, low, high)
         return cut_EA
 
     def step(self, action_EA: Floats) -> Step:
@@ -206,7 +208,7 @@ class Environments:
             EnvironmentFault: a reward or an observation is NaN or infinite.
         """
         action_EA = self.to_bounds(action_EA)
-        self._steps += 1
+        self._steps += self.count
         if self._vector is not None:
             return self._step_vector(action_EA)
         return self._step_single(action_EA)
@@ -218,7 +220,7 @@ class Environments:
         finished: list[tuple[float, int]] = []
         for index, env in enumerate(self._single):
             action = action_EA[index]
-            self._actions[index].append(action)
+            self._actions[index].append(action.copy())  # an environment may write into its input
             next_observation[index], gain, terminated[index], truncated[index], _ = env.step(action)
             reward[index] = gain
             self._returns[index] += gain
@@ -249,6 +251,7 @@ class Environments:
             next_observation = observation.copy()
             for index in np.flatnonzero(ended).tolist():
                 next_observation[index] = info["final_obs"][index]
+            self._check(next_observation, "observation")
         finished = [(float(self._returns[i]), int(self._lengths[i])) for i in np.flatnonzero(ended)]
         self._returns[ended], self._lengths[ended] = 0.0, 0
         self._resetting = (
@@ -257,12 +260,12 @@ class Environments:
         if self._autoreset == AutoresetMode.DISABLED and ended.any():
             fresh, _ = self._vector.reset(options={"reset_mask": ended})
             observation = np.array(fresh, np.float32)
+            self._check(observation, "observation")
         self.observation = observation
         return Step(reward, next_observation, terminated, truncated, valid, finished)
 
     def _check(self, values: Floats, what: str) -> None:
-        # The sum is finite only if every term is (or if huge values overflow, which is no better).
-        if not math.isfinite(values.sum()):
+        if not np.isfinite(values).all():
             raise EnvironmentFault(
                 f"{self.name} gave a {what} that is not finite at step {self._steps}: "
                 f"{values.tolist()}"

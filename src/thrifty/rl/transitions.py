@@ -201,6 +201,11 @@ class Replay:
         """Forget the oldest transitions, rounded down to whole steps of all environments."""
         self.first = min(self.first + count // self.environments * self.environments, self.total)
 
+    def end_episodes(self) -> None:
+        """Let no window go on past the newest transitions: what follows is another episode."""
+        newest = np.arange(max(self.first, self.total - self.environments), self.total)
+        self._data[newest % self.capacity, self._ended] = 1.0
+
     def rows(self, start: int, stop: int) -> Floats:
         """Return live rows [start, stop) in storage form, for a checkpoint."""
         assert self.first <= start <= stop <= self.total
