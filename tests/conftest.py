@@ -1,4 +1,4 @@
-"""What every test gets: one torch thread, hypothesis without deadlines (the cores are shared), toys."""
+"""What every test gets: one torch thread, hypothesis without deadlines (the cores are shared)."""
 
 from __future__ import annotations
 

@@ -48,7 +48,10 @@ class Count(gym.Env[Any, Any]):
         self.actions.append(np.array(action))
         self.t += 1
         over = self.t == self.length
-        terminated, truncated = over and self.ends == "terminated", over and self.ends != "terminated"
+        terminated, truncated = (
+            over and self.ends == "terminated",
+            over and self.ends != "terminated",
+        )
         return self.seen(), float(self.t), terminated, truncated, {}
 
 

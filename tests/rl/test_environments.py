@@ -10,10 +10,10 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_environments import Count, Faulty, Forgetful
 
 from thrifty.rl import Environments, Replay
 from thrifty.rl.environments import EnvironmentFault, make_environment
+from toy_environments import Count, Faulty, Forgetful
 
 
 def still(environments: Environments) -> np.ndarray:
@@ -59,9 +59,7 @@ def test_without_scaling_actions_pass_as_they_are() -> None:
     assert [action.item() for action in count.actions] == [0.5, 1.0]
 
 
-@given(
-    st.floats(-100, 100, width=32), st.floats(-100, 100, width=32), st.floats(-2, 2, width=32)
-)
+@given(st.floats(-100, 100, width=32), st.floats(-100, 100, width=32), st.floats(-2, 2, width=32))
 def test_no_action_is_outside_the_bounds(one: float, two: float, action: float) -> None:
     low, high = sorted((one, two))
     if low == high:
@@ -185,11 +183,10 @@ def test_vector_environments_give_true_transitions(mode: AutoresetMode) -> None:
             truncated=step.truncated,
             valid=step.valid,
         )
-    # Episodes of n steps pay 1 + ... + n. A reset of its own costs NEXT_STEP one step in n + 1:
-    # 30/3, 30/4 (rounded down), 30/6 episodes against 30/2, 30/3, 30/5.
+    # Episodes of n steps pay 1 + ... + n. Where a reset takes a step of its own, 30 steps hold
+    # 30/3, 30/4 (rounded down), 30/6 episodes with their resets; otherwise 30/2, 30/3, 30/5.
     assert set(finished) == {(3.0, 2), (6.0, 3), (15.0, 5)}
     if mode == AutoresetMode.NEXT_STEP:
-        # The last reset of the first and the third is still to come after the 30th step.
         assert (len(finished), invalid_rows) == (10 + 7 + 5, 10 + 7 + 5)
     else:
         assert (len(finished), invalid_rows) == (15 + 10 + 6, 0)

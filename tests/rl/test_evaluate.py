@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toy_environments import Count
 
 from thrifty.rl import Environments, evaluate_policy, evaluate_random
+from toy_environments import Count
 
 
 def still(observation: np.ndarray) -> np.ndarray:

@@ -103,7 +103,11 @@ def test_windows_do_what_a_loop_does(
     kept = min(steps, capacity // environments)  # steps of all environments in the ring
     assert len(replay) == environments * kept
     replay.drop_oldest(min(dropped, len(replay) - environments))
-    live = [r for r in range(replay.first, replay.total) if stream[r // environments][r % environments].valid]
+    live = [
+        r
+        for r in range(replay.first, replay.total)
+        if stream[r // environments][r % environments].valid
+    ]
     if not live:
         return
     batch = replay.windows(np.array(live), n_step=n, discount=GAMMA)

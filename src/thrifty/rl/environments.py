@@ -187,13 +187,11 @@ class Environments:
 
     def to_bounds(self, action_EA: Floats) -> Floats:
         """Map normalised actions to what the environment takes, both [E, A]."""
-        low, high = np.float32(-1.0), np.float32(1.0)
-        if self.scale_actions:
-            # Cut after scaling: centre + half range may lie a rounding error beyond the bound.
-            action_EA = self._centre + self._half_range * action_EA
-            low, high = self.low, self.high
-        cut_EA: Floats = np.clip(action_EA, low, high)
-        return cut_EA
+        if not self.scale_actions:
+            return np.clip(action_EA, np.float32(-1.0), np.float32(1.0))
+        # Cut after scaling: centre + half range may lie a rounding error beyond the bound.
+        scaled_EA = (self._centre + self._half_range * action_EA).astype(np.float32, copy=False)
+        return np.clip(scaled_EA, self.low, self.high)
 
     def step(self, action_EA: Floats) -> Step:
         """Take one step in every environment; ended episodes are followed by new ones.

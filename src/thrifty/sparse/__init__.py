@@ -12,7 +12,7 @@ Instead of attaching, a loop may call `evolution.step(optimizer)` itself.
 from __future__ import annotations
 
 from thrifty.sparse.allocate import Allocation, check_sparsity, er, erk, uniform
-from thrifty.sparse.evolution import Handle, LayerChange, TopologyEvolution, TopologyUpdate
+from thrifty.sparse.evolution import TopologyEvolution
 from thrifty.sparse.flops import (
     LayerCost,
     Ledger,
@@ -24,10 +24,13 @@ from thrifty.sparse.flops import (
     td3_training_flops,
 )
 from thrifty.sparse.growth import GrowthRule, highest, split, top
+from thrifty.sparse.handle import Handle
+from thrifty.sparse.layers import Where, layer_shapes, matrix_weights
 from thrifty.sparse.schedule import Cosine, SparsitySchedule, Static
 from thrifty.sparse.scores import LayerState, Score, gradient, magnitude, mest, random
 from thrifty.sparse.sparsify import Initial, largest, redrawn, sparsify, subset
-from thrifty.sparse.topology import Scope, Topology, Where, layer_shapes, matrix_weights
+from thrifty.sparse.topology import Scope, Topology
+from thrifty.sparse.update import LayerChange, TopologyUpdate
 
 __all__ = [
     "Allocation",

@@ -25,57 +25,21 @@ alone (`extra_gradient` adds another for the score only).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import TracebackType
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from thrifty.sparse.growth import GrowthRule, highest, top
+from thrifty.sparse.handle import Handle
 from thrifty.sparse.schedule import SparsitySchedule
 from thrifty.sparse.scores import LayerState, Score, gradient, magnitude
 from thrifty.sparse.topology import Topology
+from thrifty.sparse.update import LayerChange, TopologyUpdate
 
-__all__ = ["Handle", "LayerChange", "TopologyEvolution", "TopologyUpdate"]
-
-
-class LayerChange(NamedTuple):
-    """What one evolution step did to one layer, in links.
-
-    Attributes:
-        nnz: links now.
-        dropped: links that were not kept, including those regrown at once.
-        grown: links added, including those regrown; so nnz = before - dropped + grown.
-        regrown: links dropped and added in the same step.
-    """
-
-    nnz: int
-    dropped: int
-    grown: int
-    regrown: int
-
-
-@dataclass(frozen=True)
-class TopologyUpdate:
-    """What one evolution step did.
-
-    Attributes:
-        step: number of this network's optimizer steps, this one included.
-        drop_fraction: the schedule's zeta at this step.
-        layers: the change of every layer, by name.
-        sparsity: fraction of all links cut now.
-        survival: share of the links of the first topology that exist now.
-    """
-
-    step: int
-    drop_fraction: float
-    layers: dict[str, LayerChange]
-    sparsity: float
-    survival: float
+__all__ = ["TopologyEvolution"]
 
 
 class _Change(NamedTuple):
@@ -86,32 +50,6 @@ class _Change(NamedTuple):
     values: dict[str, Tensor]  # weights before the optimizer step, where a regrown link keeps them
     sparsity: float
     drop_fraction: float
-
-
-class Handle:
-    """Undo of `TopologyEvolution.attach`: call `remove()`, or use it as a context manager."""
-
-    def __init__(self, hooks: tuple[RemovableHandle, ...], on_remove: Callable[[], None]) -> None:
-        self._hooks = hooks
-        self._on_remove = on_remove
-
-    def remove(self) -> None:
-        """Take the hooks off the optimizer; a second call does nothing."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = ()
-        self._on_remove()
-
-    def __enter__(self) -> Handle:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.remove()
 
 
 class TopologyEvolution:

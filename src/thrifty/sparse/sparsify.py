@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from thrifty.sparse.allocate import Allocation, check_sparsity, erk
 from thrifty.sparse.growth import highest
+from thrifty.sparse.layers import Where, layer_shapes, matrix_weights
 from thrifty.sparse.schedule import SparsitySchedule
-from thrifty.sparse.topology import Scope, Topology, Where, layer_shapes, matrix_weights
+from thrifty.sparse.topology import Scope, Topology
 
 __all__ = ["Initial", "largest", "redrawn", "sparsify", "subset"]
 

@@ -25,88 +25,12 @@ import torch
 from torch import Tensor, nn
 
 from thrifty.sparse.allocate import Allocation, erk
+from thrifty.sparse.layers import Layer, Slot, Where, find_layers, matrix_weights
 
-__all__ = ["Scope", "Topology", "Where", "layer_shapes", "matrix_weights"]
-
-Where = Callable[[str, nn.Module, nn.Parameter], bool]
-"""(parameter name, owning module, parameter) -> is it made sparse?"""
+__all__ = ["Scope", "Topology"]
 
 Scope = Literal["layer", "group"] | Callable[[str], Hashable]
 """What is ranked together: each layer, all layers, or the layers with the same key."""
-
-_MATRIX_MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_GATES: dict[type[nn.Module], int] = {
-    nn.RNN: 1,
-    nn.RNNCell: 1,
-    nn.GRU: 3,
-    nn.GRUCell: 3,
-    nn.LSTM: 4,
-    nn.LSTMCell: 4,
-}
-
-
-def matrix_weights(name: str, module: nn.Module, parameter: nn.Parameter) -> bool:
-    """Choose the weights, not the biases, of Linear, Conv1d/2d/3d, RNN, GRU, LSTM and their cells.
-
-    Args:
-        name: full name of the parameter.
-        module: the module that owns it (the first, if it is tied).
-        parameter: the parameter.
-
-    Returns:
-        Whether it is made sparse. Embeddings, norms and biases are not.
-
-    Example:
-        >>> layer = nn.Linear(3, 2)
-        >>> matrix_weights("weight", layer, layer.weight), matrix_weights("bias", layer, layer.bias)
-        (True, False)
-    """
-    attribute = name.rpartition(".")[2]
-    if isinstance(module, _MATRIX_MODULES):
-        return attribute == "weight"
-    if isinstance(module, tuple(_GATES)):
-        return attribute.startswith(("weight_ih", "weight_hh"))
-    return False
-
-
-class _Slot(NamedTuple):
-    """A sparse parameter: where it is, and into how many layers it is cut along axis 0."""
-
-    path: str
-    module: nn.Module
-    attribute: str
-    buffer: str
-    blocks: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.path}.{self.attribute}" if self.path else self.attribute
-
-    @property
-    def weight(self) -> nn.Parameter:
-        return getattr(self.module, self.attribute)  # type: ignore[no-any-return]
-
-    @property
-    def mask(self) -> Tensor:
-        return getattr(self.module, self.buffer)  # type: ignore[no-any-return]
-
-
-class _Layer(NamedTuple):
-    """A layer: a slot, and which of its blocks."""
-
-    slot: _Slot
-    block: int
-
-    @property
-    def name(self) -> str:
-        return self.slot.name if self.slot.blocks == 1 else f"{self.slot.name}[{self.block}]"
-
-    def part(self, tensor: Tensor) -> Tensor:
-        """Cut the layer's view out of a tensor of the parameter's shape."""
-        if self.slot.blocks == 1:
-            return tensor
-        rows = tensor.shape[0] // self.slot.blocks
-        return tensor.detach().narrow(0, self.block * rows, rows)
 
 
 class _Live(NamedTuple):
@@ -118,47 +42,6 @@ class _Live(NamedTuple):
     dtypes: list[torch.dtype]
     cut_weights: list[Tensor]
     cut_masks: list[Tensor]
-
-
-def _find_layers(model: nn.Module, where: Where, split_gates: bool) -> list[_Layer]:
-    layers: list[_Layer] = []
-    seen: set[int] = set()
-    for path, module in model.named_modules():
-        for attribute, parameter in module.named_parameters(recurse=False):
-            if id(parameter) in seen:
-                continue
-            seen.add(id(parameter))
-            name = f"{path}.{attribute}" if path else attribute
-            if not where(name, module, parameter):
-                continue
-            if isinstance(parameter, nn.parameter.UninitializedParameter):
-                raise ValueError(f"{name} has no shape yet: run one forward pass of the lazy model")
-            gates = next((n for kind, n in _GATES.items() if isinstance(module, kind)), 1)
-            gated = split_gates and attribute.startswith(("weight_ih", "weight_hh"))
-            slot = _Slot(path, module, attribute, f"{attribute}_mask", gates if gated else 1)
-            layers += [_Layer(slot, block) for block in range(slot.blocks)]
-    return layers
-
-
-def layer_shapes(
-    model: nn.Module, *, where: Where = matrix_weights, split_gates: bool = False
-) -> dict[str, torch.Size]:
-    """List the layers that `sparsify` would make sparse, with their shapes.
-
-    Args:
-        model: any module.
-        where: which parameters count, (name, module, parameter) -> bool.
-        split_gates: count every gate of a GRU or LSTM as a layer of its own.
-
-    Returns:
-        Shape of each layer's weight, [out, in, ...], by name, in the order of the parameters.
-
-    Example:
-        >>> layer_shapes(nn.Sequential(nn.Linear(3, 2), nn.ReLU()))
-        {'0.weight': torch.Size([2, 3])}
-    """
-    layers = _find_layers(model, where, split_gates)
-    return {layer.name: layer.part(layer.slot.weight).shape for layer in layers}
 
 
 class Topology:
@@ -196,7 +79,7 @@ class Topology:
         allocate: Allocation = erk,
         target_sparsity: float | None = None,
     ) -> None:
-        layers = _find_layers(model, where, split_gates) if masks else []
+        layers = find_layers(model, where, split_gates) if masks else []
         shapes = {layer.name: layer.part(layer.slot.weight).shape for layer in layers}
         _check_masks(masks, shapes)
         self.allocate = allocate
@@ -239,7 +122,7 @@ class Topology:
             >>> Topology.from_zeros(layer).nnz
             {'weight': 1}
         """
-        layers = _find_layers(model, where, split_gates)
+        layers = find_layers(model, where, split_gates)
         if not layers:
             raise ValueError("`where` chooses no layer of this model: check the predicate")
         masks = {layer.name: layer.part(layer.slot.weight).detach() != 0 for layer in layers}
@@ -247,7 +130,7 @@ class Topology:
             model, masks, where=where, split_gates=split_gates, scope=scope, allocate=allocate
         )
 
-    def _bind(self, layers: Iterable[_Layer], *, create: bool) -> None:
+    def _bind(self, layers: Iterable[Layer], *, create: bool) -> None:
         self._layers = {layer.name: layer for layer in layers}
         self._slots = list(dict.fromkeys(layer.slot for layer in self._layers.values()))
         self.names: tuple[str, ...] = tuple(self._layers)
@@ -474,7 +357,7 @@ class Topology:
         return twin
 
     def _over(self, model: nn.Module, *, create: bool) -> Topology:
-        slots: dict[_Slot, _Slot] = {}
+        slots: dict[Slot, Slot] = {}
         for slot in self._slots:
             try:
                 twin_slot = slot._replace(module=model.get_submodule(slot.path))
