@@ -84,12 +84,13 @@ def test_every_tree_survives(tmp_path_factory: pytest.TempPathFactory, tree: Any
     assert same(load_state(path), tree)
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    ["bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64"]
-    + ["float16", "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2"]
-    + ["complex32", "complex64", "complex128"],
-)
+_TENSOR_DTYPES = """
+    bool uint8 int8 int16 int32 int64 uint16 uint32 uint64 complex64 complex128
+    float16 bfloat16 float32 float64 float8_e4m3fn float8_e5m2
+"""
+
+
+@pytest.mark.parametrize("dtype", _TENSOR_DTYPES.split())
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (4, 2)])
 def test_every_tensor_dtype_survives(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
     wanted = getattr(torch, dtype)

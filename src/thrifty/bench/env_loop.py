@@ -23,13 +23,14 @@ import torch
 from thrifty.bench.schema import NOT_MEASURED, Row, compare
 from thrifty.bench.timing import Seconds, interleave, summarise
 from thrifty.control import (
+    ControlConfig,
+    ControlExperiment,
     SACConfig,
     SACExperimentConfig,
     SparsityConfig,
     TD3Config,
     TD3ExperimentConfig,
 )
-from thrifty.control.experiment import ControlConfig, ControlExperiment
 from thrifty.rl.environments import make_environment
 
 ENVIRONMENT = "HalfCheetah-v5"

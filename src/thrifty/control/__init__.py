@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from thrifty.control.experiment import (
-    ControlConfig,
-    ControlExperiment,
-    ReplayConfig,
-    SACExperimentConfig,
-    TD3ExperimentConfig,
-)
+from thrifty.control.config import ControlConfig, ReplayConfig
+from thrifty.control.experiment import ControlExperiment, SACExperimentConfig, TD3ExperimentConfig
 from thrifty.control.sac import SAC, SACConfig
 from thrifty.control.sparse_network import SparseNetwork, SparsityConfig
 from thrifty.control.td3 import TD3, TD3Config

@@ -16,195 +16,22 @@ import dataclasses
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
+from thrifty.control.config import ControlConfig, check_algorithm, check_config
+from thrifty.control.learner import Learner
 from thrifty.control.sac import SACConfig
-from thrifty.control.sparse_network import SparseNetwork
 from thrifty.control.td3 import TD3Config
 from thrifty.rl.environments import Environments, Source
 from thrifty.rl.evaluate import evaluate_policy, evaluate_random
-from thrifty.rl.transitions import Batch, Replay, adapt_capacity
-from thrifty.sparse import TopologyUpdate
+from thrifty.rl.transitions import Replay, adapt_capacity
 
 Record = dict[str, Any]
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReplayConfig:
-    """The replay and its dynamic capacity."""
-
-    capacity: int = 1_000_000
-    """Largest number of transitions kept."""
-    check_every: int = 0
-    """Environment steps between checks of the dynamic-capacity rule; 0 never checks."""
-    minimum: int = 100_000
-    """Transitions that the rule keeps in any case."""
-    threshold: float = 0.2
-    """Largest accepted distance between stored and present actions (half the mean square)."""
-    oldest: int = 2048
-    """How many of the oldest transitions are compared."""
-    cut: float = 0.1
-    """Share of the stored transitions dropped at a time."""
-    shrink: Literal["until_accepted", "once"] = "until_accepted"
-    """Cut until the distance is accepted, or once per check as the published code does."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ControlConfig:
-    """Everything about a run but the algorithm."""
-
-    environment: str = "HalfCheetah-v5"
-    """Gymnasium id."""
-    environments: int = 1
-    """Copies stepped together."""
-    steps: int = 1_000_000
-    """Environment steps of the whole run."""
-    learning_starts: int = 25_000
-    """Steps of uniformly random actions before the first update."""
-    train_freq: int = 1
-    """Steps of all environments between rounds of updates."""
-    gradient_steps: int = -1
-    """Updates in a round; -1 makes as many as transitions came in."""
-    evaluate_every: int = 5_000
-    """Environment steps between evaluations; 0 never evaluates."""
-    evaluation_episodes: int = 10
-    """Noise-free episodes of an evaluation."""
-    random_episodes: int = 10
-    """Episodes of the uniformly random control at the start; 0 leaves it out."""
-    record_every: int = 500
-    """Environment steps between progress records."""
-    replay: ReplayConfig = field(default_factory=ReplayConfig)
-    """The replay and its dynamic capacity."""
-
-    def build(self, seed: int) -> ControlExperiment:
-        """Return the experiment at its first step.
-
-        Raises:
-            ValueError: an environment or a number that cannot work, with the remedy.
-        """
-        return ControlExperiment(self, seed)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TD3ExperimentConfig(ControlConfig):
-    """A run of TD3."""
-
-    algorithm: TD3Config = field(default_factory=TD3Config)
-    """Hyper-parameters of the learner."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SACExperimentConfig(ControlConfig):
-    """A run of SAC."""
-
-    algorithm: SACConfig = field(default_factory=SACConfig)
-    """Hyper-parameters of the learner."""
-
-
-class Learner(Protocol):
-    """What the experiment asks of an algorithm."""
-
-    name: str
-
-    @property
-    def n_step(self) -> int:
-        """Return the window length that the next update wants."""
-        ...
-
-    def policy(self, observation_BO: Any, /) -> Any:
-        """Return noise-free normalised actions."""
-        ...
-
-    def act(self, observation_EO: Floats, /, *, explore: bool) -> tuple[Floats, Floats]:
-        """Return the actions to take and the noise-free ones."""
-        ...
-
-    def update(self, batch: Batch, /) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
-        """Learn from one minibatch."""
-        ...
-
-    def networks(self) -> dict[str, SparseNetwork[Any]]:
-        """Return the sparse networks by name."""
-        ...
-
-    def ledger(self) -> dict[str, Any]:
-        """Return parameters and FLOPs beside the dense twin's."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that affects the future."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any], /) -> None:
-        """Take over a stored state."""
-        ...
-
-
-def check_config(config: ControlConfig) -> None:
-    """Refuse numbers that cannot work.
-
-    Raises:
-        ValueError: names the field and the remedy.
-    """
-    replay = config.replay
-    for name, value, least in (
-        ("steps", config.steps, 1),
-        ("learning_starts", config.learning_starts, 0),
-        ("train_freq", config.train_freq, 1),
-        ("gradient_steps", config.gradient_steps, -1),
-        ("evaluate_every", config.evaluate_every, 0),
-        ("evaluation_episodes", config.evaluation_episodes, 1),
-        ("random_episodes", config.random_episodes, 0),
-        ("record_every", config.record_every, 1),
-        ("replay.capacity", replay.capacity, 1),
-        ("replay.check_every", replay.check_every, 0),
-        ("replay.minimum", replay.minimum, 1),
-        ("replay.oldest", replay.oldest, 1),
-    ):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
-    if not 0.0 < replay.cut < 1.0:
-        raise ValueError(f"replay.cut must lie in (0, 1), got {replay.cut}")
-    _check_algorithm(config.algorithm)  # type: ignore[attr-defined]
-
-
-def _check_algorithm(algorithm: TD3Config | SACConfig) -> None:
-    for name, least in (
-        ("batch_size", 1),
-        ("policy_delay", 1),
-        ("n_step", 1),
-        ("n_step_delay", 0),
-        ("learning_rate", 0.0),
-        ("exploration_noise", 0.0),
-        ("target_noise", 0.0),
-        ("target_noise_clip", 0.0),
-        ("entropy_coefficient", 0.0),
-    ):
-        value = getattr(algorithm, name, least)
-        if not value >= least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
-    for name, value in (("discount", algorithm.discount), ("tau", algorithm.tau)):
-        if not 0.0 <= value <= 1.0:
-            raise ValueError(f"{name} must lie in [0, 1], got {value}")
-    if isinstance(algorithm, SACConfig):
-        if algorithm.learn_entropy_coefficient and algorithm.entropy_coefficient == 0.0:
-            raise ValueError("a learned entropy coefficient must start above 0")
-        low, high = algorithm.log_std_bounds
-        if not low < high:
-            raise ValueError(f"log_std_bounds must rise, got {low} and {high}")
-    try:
-        torch.empty(0, device=algorithm.device)
-    except (RuntimeError, AssertionError) as problem:
-        reason = str(problem).splitlines()[0]
-        raise ValueError(
-            f"device {algorithm.device!r} cannot be used here ({reason}): use cpu"
-        ) from None
 
 
 class ControlExperiment:
@@ -226,8 +53,9 @@ class ControlExperiment:
         seed: int,
         source: Source | VectorEnv[Any, Any, Any] | None = None,
     ) -> None:
-        check_config(config)
         algorithm: TD3Config | SACConfig = config.algorithm  # type: ignore[attr-defined]
+        check_config(config)
+        check_algorithm(algorithm)
         seeds = np.random.SeedSequence(seed).generate_state(5, np.uint32).tolist()
         self.config = config
         self._source = config.environment if source is None else source
@@ -516,3 +344,35 @@ class ControlExperiment:
         self._loss_sums = {n: (total, count) for n, (total, count) in state["loss_sums"].items()}
         self._last_evaluation = state["last_evaluation"]
         self._pending = deque(state["pending"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TD3ExperimentConfig(ControlConfig):
+    """A run of TD3."""
+
+    algorithm: TD3Config = field(default_factory=TD3Config)
+    """Hyper-parameters of the learner."""
+
+    def build(self, seed: int) -> ControlExperiment:
+        """Return the experiment at its first step.
+
+        Raises:
+            ValueError: an environment or a number that cannot work, with the remedy.
+        """
+        return ControlExperiment(self, seed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SACExperimentConfig(ControlConfig):
+    """A run of SAC."""
+
+    algorithm: SACConfig = field(default_factory=SACConfig)
+    """Hyper-parameters of the learner."""
+
+    def build(self, seed: int) -> ControlExperiment:
+        """Return the experiment at its first step.
+
+        Raises:
+            ValueError: an environment or a number that cannot work, with the remedy.
+        """
+        return ControlExperiment(self, seed)

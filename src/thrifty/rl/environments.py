@@ -149,6 +149,7 @@ class Environments:
         self._centre, self._half_range = (self.high + self.low) / 2, (self.high - self.low) / 2
         self._seed = seed
         self._steps = 0
+        self._action = np.zeros((self.count, self.action_dim), np.float32)
         self._episode = 0
         self._episode_seed = [0] * self.count
         self._actions: list[list[Floats]] = [[] for _ in range(self.count)]
@@ -206,6 +207,7 @@ class Environments:
             EnvironmentFault: a reward or an observation is NaN or infinite.
         """
         action_EA = self.to_bounds(action_EA)
+        self._action = action_EA
         self._steps += self.count
         if self._vector is not None:
             return self._step_vector(action_EA)
@@ -264,6 +266,11 @@ class Environments:
 
     def _check(self, values: Floats, what: str) -> None:
         if not np.isfinite(values).all():
+            if not np.isfinite(self._action).all():
+                raise EnvironmentFault(
+                    f"the policy chose an action that is not finite at step {self._steps}: "
+                    "training has diverged; lower the learning rate"
+                )
             raise EnvironmentFault(
                 f"{self.name} gave a {what} that is not finite at step {self._steps}: "
                 f"{values.tolist()}"
