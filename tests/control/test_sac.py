@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
+from transitions import GAMMA, OBS, A, B, batches, episode_rows, make_batch, window
 
 from thrifty.control import SAC, SACConfig, SparsityConfig
-from transitions import GAMMA, OBS, A, B, batches, episode_rows, make_batch, window
 
 TAU = 0.1
 

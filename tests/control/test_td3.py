@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transitions import GAMMA, OBS, A, B, batches, episode_rows, make_batch, window
 
 from thrifty.control import TD3, SparsityConfig, TD3Config
-from transitions import GAMMA, OBS, A, B, batches, episode_rows, make_batch, window
 
 
 def config(**fields: Any) -> TD3Config:

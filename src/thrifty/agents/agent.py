@@ -127,6 +127,7 @@ class Agent:
             **self._run,
             algorithm=algorithm,
             steps=steps,
+            scaling=times.scaling,
             learning_starts=times.learning_starts,
             evaluate_every=evaluate_every,
             random_episodes=0,

@@ -55,6 +55,8 @@ class ControlConfig:
     """Episodes of the uniformly random control at the start; 0 leaves it out."""
     record_every: int = 500
     """Environment steps between progress records."""
+    scaling: str = "as configured"
+    """What the time constants are scaled to; stands under every figure of the run."""
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     """The replay and its dynamic capacity."""
 

@@ -129,6 +129,7 @@ class ControlExperiment:
             algorithm=self.learner.name,
             environment=self.environments.name,
             steps=self.config.steps,
+            scaling=self.config.scaling,
             layers=layers,
             ledger=self.learner.ledger(),
             device=self.config.algorithm.device,  # type: ignore[attr-defined]

@@ -35,6 +35,7 @@ class Times:
     replay_maximum: int
     evaluate_every: int
     record_every: int
+    scaling: str
 
 
 def scaled_times(steps: int, *, policy_delay: int, learning_starts: int | None = None) -> Times:
@@ -67,4 +68,5 @@ def scaled_times(steps: int, *, policy_delay: int, learning_starts: int | None =
         replay_maximum=steps,
         evaluate_every=max(1_000, min(5_000, steps // 20)),
         record_every=max(100, steps // 400),
+        scaling=f"fractions of a run of {steps:,} steps",
     )

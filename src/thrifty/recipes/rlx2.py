@@ -117,6 +117,7 @@ def _config(
     shared: dict[str, Any] = {
         "environment": environment,
         "steps": steps,
+        "scaling": times.scaling,
         "learning_starts": times.learning_starts,
         "evaluate_every": times.evaluate_every,
         "record_every": times.record_every,
@@ -361,6 +362,7 @@ def _published_run(environment: str, minimum: int, capacity: int) -> dict[str, A
     return {
         "environment": environment,
         "steps": 3_000_000,
+        "scaling": "absolute, of the published run of 3,000,000 steps",
         "learning_starts": 25_000,
         "evaluate_every": 5_000,
         "record_every": 5_000,

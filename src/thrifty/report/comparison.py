@@ -55,9 +55,15 @@ def _curves(
         pictures(shown) or note("No run holds an evaluation yet."),
         note(
             "Thick: interquartile mean over runs, with its pointwise 95 % bootstrap band; faint "
-            "where some runs of the group have no data. Thin: single runs."
+            "where some runs of the group have no data. Thin: single runs." + _scalings(by_task)
         ),
     )
+
+
+def _scalings(by_task: dict[str, Groups]) -> str:
+    every = (run for groups in by_task.values() for runs in groups.values() for run in runs)
+    scalings = dict.fromkeys(run.scaling for run in every if run.scaling)
+    return f" Time constants: {'; '.join(scalings)}." if scalings else ""
 
 
 def _tables(by_task: dict[str, Groups], generator: np.random.Generator) -> str:

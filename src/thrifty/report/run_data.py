@@ -63,6 +63,11 @@ class RunData:
         return "unknown environment"
 
     @property
+    def scaling(self) -> str:
+        """What the time constants are scaled to; empty where the start record does not say."""
+        return str(self.first("start").get("scaling") or "")
+
+    @property
     def processor(self) -> str:
         """The processor's model; empty where it is not known."""
         return str(_mapping(self.environment.get("hardware")).get("cpu") or "")

@@ -182,7 +182,7 @@ def _learning(run: RunData) -> str:
             "The return reached is the mean of the evaluations in the last tenth of the run. The "
             "random policy draws actions uniformly. Training episodes explore. Policy distance: "
             "half the mean square between the oldest stored actions and those that the policy "
-            "would take now."
+            "would take now." + (f" Time constants: {run.scaling}." if run.scaling else "")
         ),
     )
 

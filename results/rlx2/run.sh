@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# The runs behind results/rlx2: 15 runs of 100,000 steps, about 14 minutes each on one core.
+# Idempotent: finished runs are skipped, stopped ones resumed. JOBS runs at a time, one thread each.
+#
+#     results/rlx2/run.sh runs/evidence [JOBS]
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+out=${1:?folder for the runs}
+export OMP_NUM_THREADS=1
+{
+    for seed in 0 1 2; do
+        for environment in HalfCheetah-v5 Hopper-v5; do
+            for recipe in dense td3; do
+                echo "thrifty train rlx2.$recipe --env $environment --steps 100000" \
+                    "--seed $seed --out $out/$recipe-$environment-$seed --quiet"
+            done
+        done
+        echo "python $here/sb3_td3.py --environment HalfCheetah-v5 --steps 100000" \
+            "--seed $seed --out $out/sb3-HalfCheetah-v5-$seed"
+    done
+} | xargs -P "${2:-2}" -I{} bash -c "{}"
+python "$here/summarise.py" "$out"

@@ -1,0 +1,483 @@
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from thrifty.control import (
+    ControlConfig,
+    ControlExperiment,
+    ReplayConfig,
+    SACConfig,
+    SACExperimentConfig,
+    SparsityConfig,
+    TD3Config,
+    TD3ExperimentConfig,
+)
+from thrifty.rl.environments import EnvironmentFault
+from thrifty.runs import load_state, save_state
+from toy_environments import Count, Faulty
+
+SMALL: dict[str, Any] = {
+    "actor_hidden": (6,),
+    "critic_hidden": (6,),
+    "batch_size": 4,
+}
+SPARSE = SparsityConfig(sparsity=0.5, update_every=5, update_until=1000)
+
+
+def config(algorithm: dict[str, Any] | None = None, **fields: Any) -> TD3ExperimentConfig:
+    return TD3ExperimentConfig(
+        **{
+            "environment": "Pendulum-v1",
+            "steps": 40,
+            "learning_starts": 10,
+            "evaluate_every": 0,
+            "random_episodes": 0,
+            "record_every": 10,
+            "algorithm": TD3Config(**SMALL, **(algorithm or {})),
+            **fields,
+        }
+    )
+
+
+def run(experiment: ControlExperiment) -> list[dict[str, Any]]:
+    return [record for record in experiment.records() if record is not None]
+
+
+def of_kind(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [record for record in records if record["kind"] == kind]
+
+
+def count_experiment(seed: int = 0, source: Any = Count, **fields: Any) -> ControlExperiment:
+    return ControlExperiment(config(**fields), seed, source)
+
+
+# ---------------------------------------------------------------- the stream
+
+
+def test_records_of_a_run_in_order() -> None:
+    experiment = ControlExperiment(
+        config(steps=25, evaluate_every=10, random_episodes=2, evaluation_episodes=3), 0, Count
+    )
+    yields = list(experiment.records())
+    records = [record for record in yields if record is not None]
+    assert [(record["kind"], record["step"]) for record in records] == [
+        ("start", 0),
+        ("random_policy", 0),
+        ("evaluation", 0),
+        ("train", 10),
+        ("evaluation", 10),
+        ("train", 20),
+        ("evaluation", 20),
+        ("evaluation", 25),
+        ("end", 25),
+    ]
+    # One yield per record, and one None for each of the 23 steps without news.
+    assert len(yields) == 9 + 23
+    start, control, evaluation = records[:3]
+    assert (start["algorithm"], start["environment"], start["steps"]) == (
+        "TD3",
+        "the environment",
+        25,
+    )
+    assert control["returns"] == [15.0, 15.0]  # 1 + ... + 5
+    assert (evaluation["returns"], evaluation["lengths"]) == ([15.0] * 3, [5] * 3)
+    assert (evaluation["return_mean"], evaluation["return_std"]) == (15.0, 0.0)
+    assert (records[-1]["return_mean"], records[-1]["return_std"]) == (15.0, 0.0)
+    assert run(experiment) == []  # nothing is left
+
+
+def test_progress_records_by_hand() -> None:
+    experiment = count_experiment(steps=30)
+    first, second, third = of_kind(run(experiment), "train")
+    # Episodes of 5 steps that pay 15. Ten steps of warm-up, then one update a step.
+    assert (first["updates"], first["episodes"], first["return"]) == (0, 2, 15.0)
+    assert (second["updates"], second["episodes"]) == (10, 4)
+    assert (third["updates"], third["buffer_size"]) == (20, 30)
+    assert "critic_loss" not in first
+    assert np.isfinite([second["critic_loss"], second["actor_loss"]]).all()
+    assert third["sparsity"] == third["actor_sparsity"] == third["critic_sparsity"] == 0.0
+
+
+def test_no_finished_episode_is_no_return() -> None:
+    records = run(count_experiment(source=lambda: Count(25), steps=40))
+    assert [r["return"] for r in of_kind(records, "train")] == [None, None, 325.0, None]
+
+
+def test_losses_are_averaged_since_the_last_record() -> None:
+    experiment = count_experiment(steps=30)
+    seen: dict[str, list[float]] = {"critic_loss": [], "actor_loss": []}
+    update = experiment.learner.update
+
+    def listening(batch: Any) -> Any:
+        answer = update(batch)
+        for name, value in answer[0].items():
+            seen[name].append(value)
+        return answer
+
+    experiment.learner.update = listening  # type: ignore[method-assign]
+    _, second, third = of_kind(run(experiment), "train")
+    assert second["critic_loss"] == pytest.approx(np.mean(seen["critic_loss"][:10]))
+    assert third["critic_loss"] == pytest.approx(np.mean(seen["critic_loss"][10:]))
+    assert third["actor_loss"] == pytest.approx(np.mean(seen["actor_loss"][5:]))  # every second
+
+
+@pytest.mark.parametrize(
+    ("environments", "train_freq", "gradient_steps", "updates"),
+    [
+        (1, 1, -1, 30),  # 30 steps after the warm-up
+        (1, 1, 2, 60),
+        (1, 4, -1, 32),  # at steps 12, 16, ..., 40, four each
+        (1, 4, 1, 8),
+        (3, 1, -1, 30),  # steps 13, 16, ..., 42 (the first past 40): 10 rounds of 3
+        (3, 2, 1, 5),  # every second of the 14 rounds, those after the warm-up: 10 .. 42
+        (1, 1, 0, 0),
+    ],
+)
+def test_updates_per_step(
+    environments: int, train_freq: int, gradient_steps: int, updates: int
+) -> None:
+    experiment = count_experiment(
+        environments=environments, train_freq=train_freq, gradient_steps=gradient_steps
+    )
+    run(experiment)
+    assert experiment.step == (40 if environments == 1 else 42)
+    assert experiment.updates == updates
+
+
+def test_several_environments_pass_intervals() -> None:
+    records = run(count_experiment(environments=3, record_every=10, steps=30))
+    # Steps 3, 6, 9, 12, ...: the first at or past 10, 20, 30.
+    assert [record["step"] for record in of_kind(records, "train")] == [12, 21, 30]
+
+
+def test_warm_up_is_uniform_over_the_bounds_and_then_the_policy_acts() -> None:
+    count = Count(low=1.0, high=3.0)
+    experiment = count_experiment(
+        source=count, steps=320, learning_starts=300, algorithm={"exploration_noise": 0.0}
+    )
+    quiet: list[np.ndarray] = []
+    act = experiment.learner.act
+
+    def listening(observation: Any, *, explore: bool) -> Any:
+        quiet.append(act(observation, explore=explore)[1])
+        return act(observation, explore=explore)
+
+    experiment.learner.act = listening  # type: ignore[method-assign]
+    run(experiment)
+    taken = np.array(count.actions)[:, 0]
+    warm = taken[:300]
+    # Uniform in [1, 3]: the mean's standard error is 0.577 / sqrt(300) = 0.033.
+    assert abs(warm.mean() - 2.0) < 0.17
+    assert warm.min() < 1.1
+    assert warm.max() > 2.9
+    assert np.allclose(taken[300:], 2.0 + np.array(quiet)[:, 0, 0])
+    stored = experiment.replay.rows(0, 320)
+    # Columns: observation 2, next observation 2, action, policy action, ...: in warm-up the same.
+    assert np.array_equal(stored[:300, 4], stored[:300, 5])
+    assert np.allclose(2.0 + stored[:, 4], taken)
+
+
+@pytest.mark.parametrize("scale", ["action", "pre_tanh"])
+def test_sac_scales_the_action_or_the_published_way_before_the_tanh(scale: Any) -> None:
+    algorithm = SACConfig(**SMALL, action_scale=scale, pre_tanh_scale=4.0)
+    fields = {f.name: getattr(config(), f.name) for f in dataclasses.fields(ControlConfig)}
+    fields |= {"algorithm": algorithm, "learning_starts": 0, "steps": 3}
+    count = Count(low=-4.0, high=4.0)
+    experiment = ControlExperiment(SACExperimentConfig(**fields), 0, count)
+    experiment.learner.update = lambda batch: ({}, {})  # type: ignore[method-assign]
+    actor = experiment.learner.networks()["actor"].module
+    with torch.no_grad():
+        raw = actor.net(torch.from_numpy(experiment.environments.observation))[0, 0].item()
+    experiment.learner.generator.manual_seed(1)  # type: ignore[attr-defined]
+    noise = torch.randn(1, 1, generator=torch.Generator().manual_seed(1)).item()
+    next(r for r in experiment.records() if r is None)
+    log_std = actor.distribution(torch.tensor([[0.0, count.seen()[1]]]))[1].item()
+    if scale == "action":
+        assert count.actions[0].item() == pytest.approx(
+            4.0 * np.tanh(raw + np.exp(log_std) * noise)
+        )
+    else:
+        expected = np.tanh(4.0 * raw + np.exp(log_std) * noise)
+        assert count.actions[0].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_start_tells_layers_and_ledger() -> None:
+    experiment = count_experiment(algorithm={"actor": SPARSE, "critic": SPARSE})
+    start = next(iter(experiment.records()))
+    assert start is not None
+    layers = {(r["network"], r["layer"]): r for r in start["layers"]}
+    assert list(layers) == [
+        ("actor", "net.0.weight"),
+        ("actor", "net.2.weight"),
+        ("critic", "q1.0.weight"),
+        ("critic", "q1.2.weight"),
+        ("critic", "q2.0.weight"),
+        ("critic", "q2.2.weight"),
+    ]
+    assert layers["actor", "net.0.weight"]["shape"] == [6, 2]
+    for row in start["layers"]:
+        assert row["sparsity"] == pytest.approx(1 - row["nnz"] / np.prod(row["shape"]))
+    # Actor 12 + 6 = 18 weights, each critic 18 + 6 = 24; half of them; targets count as well.
+    assert start["ledger"]["parameters"] == {"dense": 132, "sparse": 66, "ratio": 0.5}
+    assert experiment.sparsity() == {"actor": 0.5, "critic": 0.5, "all": 0.5}
+    assert (start["device"], start["backend"]) == ("cpu", "reference")
+
+
+def test_topology_records_count_each_networks_own_steps() -> None:
+    experiment = count_experiment(
+        algorithm={"actor": SPARSE, "critic": SPARSE, "policy_delay": 2}, steps=40
+    )
+    records = of_kind(run(experiment), "topology")
+    # 30 updates from step 11 on; the actor makes every second of them.
+    assert [(r["step"], r["update"]) for r in records if r["network"] == "critic"] == [
+        (10 + update, update) for update in (5, 10, 15, 20, 25, 30)
+    ]
+    assert [(r["step"], r["update"]) for r in records if r["network"] == "actor"] == [
+        (10 + 2 * update, update) for update in (5, 10, 15)
+    ]
+    for record in records:
+        assert record["drop_fraction"] == pytest.approx(
+            0.25 * (1 + np.cos(np.pi * record["update"] / 1000))
+        )
+        assert 0 < record["survival"] <= 1
+        for change in record["layers"].values():
+            assert change["dropped"] == change["grown"] >= change["regrown"]
+    assert records[-1]["survival"] < 1
+
+
+def test_the_switch_to_longer_windows_is_told_once() -> None:
+    records = run(count_experiment(algorithm={"n_step": 3, "n_step_delay": 15}))
+    # Update 15 is made after step 10 + 15.
+    switches = of_kind(records, "n_step")
+    assert switches == [{"kind": "n_step", "step": 25, "n_step": 3}]
+    assert [r["n_step"] for r in of_kind(records, "train")] == [1, 1, 3, 3]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_windows_have_the_length_that_the_learner_wants(n: int) -> None:
+    experiment = count_experiment(algorithm={"n_step": n, "n_step_delay": 5}, steps=20)
+    lengths = []
+    update = experiment.learner.update
+
+    def listening(batch: Any) -> Any:
+        lengths.append(len(batch.path_discount))
+        return update(batch)
+
+    experiment.learner.update = listening  # type: ignore[method-assign]
+    run(experiment)
+    assert lengths == [1] * 4 + [n] * 6
+
+
+@pytest.mark.parametrize(
+    ("shrink", "sizes"), [("until_accepted", [20, 20, 20]), ("once", [20, 27, 34])]
+)
+def test_the_capacity_rule_in_a_run(shrink: Any, sizes: list[int]) -> None:
+    rule = ReplayConfig(
+        capacity=100, check_every=10, minimum=20, threshold=0.0, oldest=5, shrink=shrink
+    )
+    experiment = count_experiment(steps=50, learning_starts=5, replay=rule)
+    records = of_kind(run(experiment), "buffer")
+    assert [record["step"] for record in records] == [10, 20, 30, 40, 50]
+    # Distances never are 0. At steps 10 and 20 nothing is above the minimum of 20. Then 10 more
+    # rows: cut back to 20 at once; or by a tenth at a time, 30 - 3 = 27, 37 - 3 = 34, 44 - 4 = 40.
+    assert all(record["distance"] > 0 for record in records)
+    assert [record["size"] for record in records] == (
+        [10, 20, 20, 20, 20] if shrink == "until_accepted" else [10, 20, 27, 34, 40]
+    )
+    assert len(experiment.replay) == records[-1]["size"]
+    if shrink == "once":
+        assert [record["cuts"] for record in records] == [0, 0, 1, 1, 1]
+
+
+def test_a_check_interval_of_zero_never_checks() -> None:
+    assert of_kind(run(count_experiment()), "buffer") == []
+
+
+def test_equal_seeds_give_equal_records() -> None:
+    algorithm = {"actor": SPARSE, "critic": SPARSE, "n_step": 2, "n_step_delay": 8}
+    one, two, other = (
+        run(ControlExperiment(config(algorithm, random_episodes=1, evaluate_every=20), seed))
+        for seed in (0, 0, 1)
+    )
+    assert one == two
+    assert one != other
+
+
+def test_global_randomness_is_neither_used_nor_changed() -> None:
+    algorithm = {"actor": SPARSE, "critic": SPARSE}
+    one = run(ControlExperiment(config(algorithm, random_episodes=1), 0))
+    torch.manual_seed(123)
+    np.random.seed(123)  # noqa: NPY002
+    expected = torch.rand(2), np.random.rand(2)  # noqa: NPY002
+    torch.manual_seed(123)
+    np.random.seed(123)  # noqa: NPY002
+    assert run(ControlExperiment(config(algorithm, random_episodes=1), 0)) == one
+    assert torch.equal(torch.rand(2), expected[0])
+    assert np.array_equal(np.random.rand(2), expected[1])  # noqa: NPY002
+
+
+def test_evaluation_does_not_disturb_training() -> None:
+    plain = ControlExperiment(config(), 0)
+    watched = ControlExperiment(config(evaluate_every=5, evaluation_episodes=1), 0)
+    one, two = run(plain), run(watched)
+    assert of_kind(one, "train") == of_kind(two, "train")
+    assert np.array_equal(plain.replay.rows(0, 40), watched.replay.rows(0, 40))
+
+
+def test_going_on_beyond_the_planned_end() -> None:
+    experiment, whole = count_experiment(steps=20), count_experiment(steps=40)
+    first = run(experiment)
+    experiment.extend(20, 0)
+    second = run(experiment)
+    both = [r for r in first + second if r["kind"] == "train"]
+    assert both == of_kind(run(whole), "train")
+    assert [r["step"] for r in of_kind(first + second, "end")] == [20, 40]
+
+
+# ---------------------------------------------------------------- faults
+
+
+@pytest.mark.parametrize("what", ["reward", "observation"])
+def test_a_fault_of_the_environment_names_the_step(what: str) -> None:
+    experiment = count_experiment(source=Faulty(what))
+    with pytest.raises(EnvironmentFault, match=f"{what} that is not finite at step 8"):
+        run(experiment)
+
+
+def test_a_diverged_policy_is_not_the_environments_fault() -> None:
+    experiment = count_experiment(learning_starts=3)
+    records = experiment.records()
+    while experiment.step < 6:
+        next(records)
+    with torch.no_grad():
+        experiment.learner.networks()["actor"].module.net[0].weight.fill_(torch.nan)
+    with pytest.raises(EnvironmentFault, match=r"policy chose .* at step 7: training has diverged"):
+        for _ in records:
+            pass
+
+
+class _Following(Count):
+    """Pays the action, as many environments do."""
+
+    def step(self, action: Any) -> Any:
+        seen, _, *rest = super().step(action)
+        return seen, float(action[0]), *rest
+
+
+def test_a_diverged_policy_is_told_where_the_reward_shows_it() -> None:
+    experiment = count_experiment(source=_Following, learning_starts=0)
+    with torch.no_grad():
+        experiment.learner.networks()["actor"].module.net[0].weight.fill_(torch.nan)
+    with pytest.raises(EnvironmentFault, match="training has diverged"):
+        run(experiment)
+
+
+@pytest.mark.parametrize("fields", [{"evaluate_every": 10}, {"random_episodes": 2}])
+def test_evaluation_needs_an_environment_of_its_own(fields: dict[str, int]) -> None:
+    for source in (Count(), SyncVectorEnv([Count])):
+        with pytest.raises(ValueError, match=r"give an id or a function|evaluate_every=0"):
+            run(count_experiment(source=source, **fields))
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"steps": 0}, "steps must be at least 1, got 0"),
+    ({"learning_starts": -1}, "learning_starts"),
+    ({"train_freq": 0}, "train_freq"),
+    ({"gradient_steps": -2}, "gradient_steps"),
+    ({"evaluate_every": -1}, "evaluate_every"),
+    ({"evaluation_episodes": 0}, "evaluation_episodes"),
+    ({"random_episodes": -1}, "random_episodes"),
+    ({"record_every": 0}, "record_every"),
+    ({"environments": 0}, "number of environments"),
+    ({"environment": "NoSuchTask-v0"}, "NoSuchTask-v0"),
+    ({"environment": "CartPole-v1"}, "continuous actions"),
+    ({"replay": ReplayConfig(capacity=0)}, "capacity must be at least 1"),
+    ({"environments": 4, "replay": ReplayConfig(capacity=3)}, "below the number of environments"),
+    ({"replay": ReplayConfig(check_every=-1)}, "check_every"),
+    ({"replay": ReplayConfig(minimum=0)}, "minimum"),
+    ({"replay": ReplayConfig(oldest=0)}, "oldest"),
+    ({"replay": ReplayConfig(cut=0.0)}, r"cut must lie in \(0, 1\)"),
+    ({"replay": ReplayConfig(cut=1.0)}, r"cut must lie in \(0, 1\)"),
+    ({"algorithm": {"batch_size": 0}}, "batch_size must be at least 1"),
+    ({"algorithm": {"policy_delay": 0}}, "policy_delay must be at least 1"),
+    ({"algorithm": {"n_step": 0}}, "n_step must be at least 1"),
+    ({"algorithm": {"n_step_delay": -1}}, "n_step_delay"),
+    ({"algorithm": {"learning_rate": -1e-3}}, "learning_rate"),
+    ({"algorithm": {"learning_rate": float("nan")}}, "learning_rate"),
+    ({"algorithm": {"exploration_noise": -0.1}}, "exploration_noise"),
+    ({"algorithm": {"discount": 1.1}}, r"discount must lie in \[0, 1\]"),
+    ({"algorithm": {"tau": -0.1}}, r"tau must lie in \[0, 1\]"),
+    ({"algorithm": {"device": "cuda:99"}}, "device 'cuda:99' cannot be used here"),
+    ({"algorithm": {"device": "abacus"}}, "device 'abacus' cannot be used here"),
+    ({"algorithm": {"actor_hidden": (0,)}}, "layer widths"),
+    ({"algorithm": {"activation": "rlu"}}, "unknown activation"),
+    ({"algorithm": {"actor": SparsityConfig(sparsity=1.0)}}, r"sparsity must lie in \[0, 1\)"),
+    ({"algorithm": {"critic": SparsityConfig(sparsity=-0.5)}}, r"sparsity must lie in \[0, 1\)"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), REFUSED)
+def test_what_cannot_work_is_refused_before_it_begins(fields: dict[str, Any], message: str) -> None:
+    changed = dict(fields)
+    if "algorithm" in changed:
+        changed["algorithm"] = TD3Config(**{**SMALL, **changed["algorithm"]})
+    with pytest.raises(ValueError, match=message) as problem:
+        config(**changed).build(0)
+    assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "message"),
+    [
+        ({"entropy_coefficient": -1.0}, "entropy_coefficient"),
+        ({"entropy_coefficient": 0.0}, "start above 0"),
+        ({"log_std_bounds": (2.0, -5.0)}, "log_std_bounds must rise"),
+    ],
+)
+def test_what_cannot_work_for_sac(algorithm: dict[str, Any], message: str) -> None:
+    fields = {f.name: getattr(config(), f.name) for f in dataclasses.fields(ControlConfig)}
+    fields["algorithm"] = SACConfig(**SMALL, **algorithm)
+    with pytest.raises(ValueError, match=message):
+        SACExperimentConfig(**fields).build(0)
+
+
+# ---------------------------------------------------------------- state
+
+
+def test_a_state_of_another_environment_is_refused_in_one_line(tmp_path: Path) -> None:
+    experiment = count_experiment()
+    run(experiment)
+    save_state(tmp_path / "a.npz", experiment.state_dict())
+    with pytest.raises(ValueError, match="other observation or action sizes") as problem:
+        ControlExperiment(config(), 0).load_state_dict(load_state(tmp_path / "a.npz"))
+    assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_windows_do_not_join_what_a_vector_environment_broke_off(
+    tmp_path: Path, mode: AutoresetMode
+) -> None:
+    def make() -> ControlExperiment:
+        source = SyncVectorEnv([partial(Count, 50)] * 2, autoreset_mode=mode)
+        return count_experiment(source=source)
+
+    one, two = make(), make()
+    records = one.records()
+    while one.step < 12:
+        next(records)
+    save_state(tmp_path / "a.npz", one.state_dict())
+    two.load_state_dict(load_state(tmp_path / "a.npz"))
+    run(two)
+    # Rows 10 and 11 were the last before the break, at their episodes' sixth step.
+    batch = two.replay.windows(np.array([8, 9, 10, 11]), n_step=4, discount=0.5)
+    assert batch.next_observation[:, 0].tolist() == [6.0] * 4
+    assert batch.n_step_return.tolist() == [5 + 6 / 2] * 2 + [6.0] * 2
+    assert batch.discount.tolist() == [0.25] * 2 + [0.5] * 2
