@@ -1,9 +1,11 @@
 """Compare a sparse and a dense agent over seeds: curves with bootstrap bands in one HTML page.
 
-    python examples/analyse/compare_runs.py --steps 4000 --seeds 2 --out comparison
+    python examples/analyse/compare_runs.py --steps 2000 --seeds 2 --out comparison
 
-The runs can be stopped and started again; finished ones are not repeated.
+The runs can be stopped and started again; finished ones are not repeated. About a minute on one
+core.
 """
+# slow
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from thrifty.runs import Run, execute
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--environment", default="Pendulum-v1")
-    parser.add_argument("--steps", type=int, default=4_000)
+    parser.add_argument("--steps", type=int, default=2_000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("comparison"))
     flags = parser.parse_args()

@@ -41,7 +41,7 @@ def config(algorithm: dict[str, Any] | None = None, **fields: Any) -> TD3Experim
             "evaluate_every": 0,
             "random_episodes": 0,
             "record_every": 10,
-            "algorithm": TD3Config(**SMALL, **(algorithm or {})),
+            "algorithm": TD3Config(**{**SMALL, **(algorithm or {})}),
             **fields,
         }
     )
@@ -276,10 +276,8 @@ def test_windows_have_the_length_that_the_learner_wants(n: int) -> None:
     assert lengths == [1] * 4 + [n] * 6
 
 
-@pytest.mark.parametrize(
-    ("shrink", "sizes"), [("until_accepted", [20, 20, 20]), ("once", [20, 27, 34])]
-)
-def test_the_capacity_rule_in_a_run(shrink: Any, sizes: list[int]) -> None:
+@pytest.mark.parametrize("shrink", ["until_accepted", "once"])
+def test_the_capacity_rule_in_a_run(shrink: Any) -> None:
     rule = ReplayConfig(
         capacity=100, check_every=10, minimum=20, threshold=0.0, oldest=5, shrink=shrink
     )
@@ -352,18 +350,6 @@ def test_a_fault_of_the_environment_names_the_step(what: str) -> None:
         run(experiment)
 
 
-def test_a_diverged_policy_is_not_the_environments_fault() -> None:
-    experiment = count_experiment(learning_starts=3)
-    records = experiment.records()
-    while experiment.step < 6:
-        next(records)
-    with torch.no_grad():
-        experiment.learner.networks()["actor"].module.net[0].weight.fill_(torch.nan)
-    with pytest.raises(EnvironmentFault, match=r"policy chose .* at step 7: training has diverged"):
-        for _ in records:
-            pass
-
-
 class _Following(Count):
     """Pays the action, as many environments do."""
 
@@ -372,12 +358,16 @@ class _Following(Count):
         return seen, float(action[0]), *rest
 
 
-def test_a_diverged_policy_is_told_where_the_reward_shows_it() -> None:
-    experiment = count_experiment(source=_Following, learning_starts=0)
+def test_a_diverged_policy_is_not_the_environments_fault() -> None:
+    experiment = count_experiment(source=_Following, learning_starts=3)
+    records = experiment.records()
+    while experiment.step < 6:
+        next(records)
     with torch.no_grad():
         experiment.learner.networks()["actor"].module.net[0].weight.fill_(torch.nan)
-    with pytest.raises(EnvironmentFault, match="training has diverged"):
-        run(experiment)
+    with pytest.raises(EnvironmentFault, match=r"policy chose .* at step 7: training has diverged"):
+        for _ in records:
+            pass
 
 
 @pytest.mark.parametrize("fields", [{"evaluate_every": 10}, {"random_episodes": 2}])
@@ -426,11 +416,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("fields", "message"), REFUSED)
 def test_what_cannot_work_is_refused_before_it_begins(fields: dict[str, Any], message: str) -> None:
-    changed = dict(fields)
-    if "algorithm" in changed:
-        changed["algorithm"] = TD3Config(**{**SMALL, **changed["algorithm"]})
     with pytest.raises(ValueError, match=message) as problem:
-        config(**changed).build(0)
+        config(**fields).build(0)
     assert "\n" not in str(problem.value)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -177,7 +178,7 @@ def test_the_state_goes_on_exactly() -> None:
     two.evolution.seed = one.evolution.seed
     for step in range(1, 5):
         one.descend(loss_of(one, step))
-    two.load_state_dict(one.state_dict())
+    two.load_state_dict(copy.deepcopy(one.state_dict()))
     for step in range(5, 10):
         one.descend(loss_of(one, step))
         two.descend(loss_of(two, step))

@@ -259,6 +259,17 @@ def test_without_flock_runs_still_work(tmp_path: Path, monkeypatch: pytest.Monke
     assert execute(make_run(tmp_path / "run")).status == "done"
 
 
+def test_a_folder_without_locks_still_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*arguments: Any) -> None:
+        raise OSError(37, "No locks available")
+
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    assert execute(make_run(tmp_path / "run")).status == "done"
+
+
 def test_a_damaged_checkpoint_names_the_older_one_and_the_way_back(tmp_path: Path) -> None:
     execute(make_run(tmp_path / "whole"))
     run = make_run(tmp_path / "run")

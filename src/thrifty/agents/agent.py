@@ -94,7 +94,7 @@ class Agent:
         )
         self._run = {
             "environment": _name(env),
-            "environments": n_envs,
+            "environments": env.num_envs if isinstance(env, VectorEnv) else n_envs,
             "train_freq": train_freq,
             "gradient_steps": gradient_steps,
         }
@@ -349,7 +349,15 @@ class Agent:
                 f"{path} holds a {tree['agent']} agent: use thrifty.{tree['agent']}.load"
             )
         config: Any = from_json(cls._config_class, tree["config"])
-        agent = cls.over(config, tree["seed"], config.environment if env is None else env)
+        try:
+            agent = cls.over(config, tree["seed"], config.environment if env is None else env)
+        except ValueError as problem:
+            if env is not None:
+                raise
+            raise ValueError(
+                f"{problem}: {path} was trained on an environment without a known id, "
+                "give it with load(path, env=...)"
+            ) from None
         for name, value in tree["choices"].items():
             setattr(agent, f"_{name}", value)
         agent._planned = tree["planned"]

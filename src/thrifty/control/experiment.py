@@ -332,8 +332,7 @@ class ControlExperiment:
         """
         self.replay.load_state_dict(state["replay"])  # first: it tells other sizes in one line
         self.learner.load_state_dict(state["learner"])
-        self.environments.load_state_dict(state["environments"])
-        if not self.environments.exact:
+        if not self.environments.load_state_dict(state["environments"]):
             self.replay.end_episodes()
         self._warmup_rng.bit_generator.state = state["warmup_rng"]
         self._replay_rng.bit_generator.state = state["replay_rng"]

@@ -78,7 +78,13 @@ _ELSEWHERE = {"td3": (0.90, 0.85), "sac": (0.90, 0.80)}
 
 
 def published_sparsity(environment: str, learner: LearnerName = "td3") -> tuple[float, float]:
-    """Return (actor, critic) sparsity of the paper's Table 2, or the choice for other tasks."""
+    """Return (actor, critic) sparsity of the paper's Table 2, or the choice for other tasks.
+
+    Raises:
+        ValueError: an unknown learner.
+    """
+    if learner not in _SPARSITY:
+        raise ValueError(f"unknown learner {learner!r}; choose td3 or sac")
     family = environment.rsplit("/", 1)[-1].split("-v")[0]
     return _SPARSITY[learner].get(family, _ELSEWHERE[learner])
 
@@ -129,9 +135,7 @@ def _config(
     }
     if learner == "td3":
         return TD3ExperimentConfig(algorithm=TD3Config(**networks), **shared)
-    if learner == "sac":
-        return SACExperimentConfig(algorithm=SACConfig(**networks), **shared)
-    raise ValueError(f"unknown learner {learner!r}; choose td3 or sac")
+    return SACExperimentConfig(algorithm=SACConfig(**networks), **shared)
 
 
 def _sizes(environment: str) -> tuple[int, int, float]:

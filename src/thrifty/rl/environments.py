@@ -286,6 +286,7 @@ class Environments:
     def state_dict(self) -> dict[str, Any]:
         """Return seeds and actions of the running episodes, and what was seen last."""
         return {
+            "exact": self.exact,
             "episode": self._episode,
             "steps": self._steps,
             "episode_seed": list(self._episode_seed),
@@ -298,16 +299,20 @@ class Environments:
             "observation": self.observation.copy(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
         """Restore running episodes by replaying their actions, and verify the outcome.
+
+        Returns:
+            Whether the running episodes go on; False where a vector environment, here or there,
+            makes them begin anew.
 
         Raises:
             ValueError: the environment does not come back to the same observation, by name.
         """
         self._episode, self._steps = state["episode"], state["steps"]
-        if self._vector is not None:
+        if not (self.exact and state.get("exact", True)):
             self._begin()
-            return
+            return False
         self._episode_seed = list(state["episode_seed"])
         self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
         self._actions = [list(actions) for actions in state["actions"]]
@@ -326,3 +331,4 @@ class Environments:
                 "actions leads to another observation, so the environment is not deterministic "
                 "or has changed since; train anew, or make reset(seed=...) determine everything"
             )
+        return True

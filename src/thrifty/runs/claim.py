@@ -78,6 +78,8 @@ def claim(directory: Path, document: Mapping[str, Any]) -> Iterator[None]:
                     f"another process is working on {directory}: "
                     "wait for it, or choose another folder"
                 ) from None
+            except OSError:  # a network folder without locks: better unguarded than unusable
+                pass
         if not holds_run(directory, document):  # again, now that nobody else can change it
             durable.write_json(directory / CONFIG, document)
         durable.remove_temporaries([directory, directory / JOURNAL])

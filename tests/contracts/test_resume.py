@@ -1,0 +1,161 @@
+"""Every recipe can be stopped anywhere and goes on exactly: a recipe is enrolled by existing."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from states import plain
+
+from thrifty.control import ControlConfig, ControlExperiment
+from thrifty.runs import load_state, save_state
+from thrifty.runs.naming import names, resolve
+
+ALL = names("thrifty.recipes")
+STEPS = 210
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def toy(name: str, **changes: Any) -> ControlConfig:
+    """The recipe on Pendulum-v1, its networks and its time constants made small."""
+    function = resolve(name, "thrifty.recipes")
+    known = inspect.signature(function).parameters
+    config = function("Pendulum-v1", **({"steps": 20_000} if "steps" in known else {}))
+    algorithm = config.algorithm
+    small: dict[str, Any] = {"actor_hidden": (16, 16), "critic_hidden": (8, 8), "batch_size": 8}
+    for network in ("actor", "critic"):
+        sparsity = getattr(algorithm, network)
+        small[network] = dataclasses.replace(
+            sparsity, update_every=10, update_until=STEPS if sparsity.update_until else 0
+        )
+    if algorithm.n_step > 1:
+        small["n_step_delay"] = 45
+    return dataclasses.replace(
+        config,
+        **{
+            "steps": STEPS,
+            "learning_starts": 20,
+            "evaluate_every": 100,
+            "evaluation_episodes": 1,
+            "random_episodes": 1,
+            "record_every": 25,
+            "algorithm": dataclasses.replace(algorithm, **small),
+            "replay": dataclasses.replace(
+                config.replay,
+                capacity=150,
+                check_every=30 if config.replay.check_every else 0,
+                minimum=60,
+                threshold=1e-6,
+                oldest=20,
+            ),
+            **changes,
+        },
+    )
+
+
+def stops(yields: list[Any], every: int) -> set[int]:
+    """Yields to stop after: the first of each kind, the one before it, and every so many."""
+    chosen = set(range(0, len(yields), every))
+    seen: Counter[tuple[Any, Any]] = Counter()
+    for index, record in enumerate(yields):
+        if record is not None:
+            kind = (record["kind"], record.get("network"))
+            seen[kind] += 1
+            if seen[kind] <= 1:
+                chosen |= {index, max(0, index - 1)}
+    return chosen
+
+
+def check(config: ControlConfig, folder: Path, *, every: int, journalled: bool = True) -> list[Any]:
+    """Run once, and once with a new process's worth of forgetting at every stop."""
+    whole = config.build(3)
+    yields = list(whole.records())
+    path, journal = folder / "state.npz", folder / "journal" if journalled else None
+    experiment: ControlExperiment = config.build(3)
+    stream = experiment.records()
+    chosen = stops(yields, every)
+    for index, expected in enumerate(yields):
+        assert next(stream) == expected, f"yield {index}"
+        if index in chosen:
+            save_state(path, experiment.state_dict(), journal=journal)
+            experiment = config.build(3)
+            experiment.load_state_dict(load_state(path, journal=journal))
+            stream = experiment.records()
+    assert list(stream) == []
+    one, two = plain(whole.state_dict()), plain(experiment.state_dict())
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        assert two[key] == value, key
+    return [record for record in yields if record is not None]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_stopped_run_goes_on_as_if_it_had_not(name: str, tmp_path: Path) -> None:
+    config = toy(name)
+    algorithm: Any = config.algorithm  # type: ignore[attr-defined]
+    records = check(config, tmp_path, every=31)
+    kinds = Counter(record["kind"] for record in records)
+    # All that the recipe has did happen.
+    assert kinds["start"] == kinds["random_policy"] == kinds["end"] == 1
+    assert kinds["evaluation"] == 4  # at 0, 100, 200 and the end
+    assert kinds["train"] == 8
+    assert kinds["n_step"] == int(algorithm.n_step > 1)
+    cuts = [record["cuts"] for record in records if record["kind"] == "buffer"]
+    assert len(cuts) == (7 if config.replay.check_every else 0)
+    assert not cuts or max(cuts) > 0
+    changed = Counter(
+        record["network"]
+        for record in records
+        if record["kind"] == "topology"
+        and any(layer["grown"] > layer["regrown"] for layer in record["layers"].values())
+    )
+    evolves = algorithm.critic.update_until > 0
+    assert (min(changed["actor"], changed["critic"]) > 0) == evolves
+    assert (kinds["topology"] > 0) == evolves
+
+
+@pytest.mark.parametrize("name", ["rlx2.td3", "rlx2.sac_published"])
+def test_after_every_single_yield(name: str, tmp_path: Path) -> None:
+    config = toy(name, steps=75, evaluate_every=40, learning_starts=10)
+    records = check(config, tmp_path, every=1, journalled=False)
+    assert {"topology", "n_step", "evaluation", "end"} <= {record["kind"] for record in records}
+
+
+@pytest.mark.parametrize("name", ["rlx2.td3", "rlx2.sac"])
+def test_several_environments(name: str, tmp_path: Path) -> None:
+    config = toy(name, environments=3, steps=660, train_freq=2, gradient_steps=2)
+    records = check(config, tmp_path, every=23)
+    episodes = [record["episodes"] for record in records if record["kind"] == "train"]
+    assert episodes[-1] == 3  # one of 200 steps in each of the three
+    assert sum(record["kind"] == "topology" for record in records) > 5
+
+
+def test_a_run_on_a_simulator_with_contacts(tmp_path: Path) -> None:
+    # Hopper falls within some 20 steps: episodes end by termination, and its solver keeps state.
+    config = toy("rlx2.td3", environment="Hopper-v5", steps=140, learning_starts=100)
+    records = check(config, tmp_path, every=31)
+    assert [record["episodes"] for record in records if record["kind"] == "train"][-1] > 1
+
+
+def test_another_seed_or_size_does_not_pass_unnoticed(tmp_path: Path) -> None:
+    # The comparison above can fail: one lost random number is enough.
+    config = toy("rlx2.td3", steps=60)
+    experiment = config.build(3)
+    for _ in range(40):
+        next(experiment.records())
+    save_state(tmp_path / "a.npz", experiment.state_dict())
+    one, two = (config.build(3) for _ in range(2))
+    for again in (one, two):
+        again.load_state_dict(load_state(tmp_path / "a.npz"))
+    two._replay_rng.random()
+    assert list(one.records()) != list(two.records())
+    assert plain(one.state_dict()) != plain(two.state_dict())

@@ -1,0 +1,82 @@
+"""Whole runs: twenty thousand steps of RLx2, Pendulum-v1 solved, and the demo's promise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from thrifty.control import ControlExperiment, SACConfig, SACExperimentConfig, SparsityConfig
+from thrifty.recipes import rlx2
+from toy_environments import Count
+
+pytestmark = pytest.mark.slow
+
+
+def run(experiment: ControlExperiment) -> list[dict[str, Any]]:
+    return [record for record in experiment.records() if record is not None]
+
+
+@pytest.mark.parametrize("learner", ["td3", "sac"])
+def test_twenty_thousand_steps_use_every_ingredient(learner: str) -> None:
+    """Real time constants, toy networks and environment: only the arithmetic is small."""
+    config: Any = getattr(rlx2, learner)("HalfCheetah-v5", 20_000)
+    algorithm = dataclasses.replace(
+        config.algorithm, actor_hidden=(32, 32), critic_hidden=(32, 32), batch_size=4
+    )
+    config = dataclasses.replace(config, algorithm=algorithm, evaluate_every=0, random_episodes=0)
+    experiment = ControlExperiment(config, 0, lambda: Count(50))
+    records = run(experiment)
+    kinds = Counter(record["kind"] for record in records)
+    changes = [
+        record
+        for record in records
+        if record["kind"] == "topology"
+        and record["network"] == "critic"
+        and any(layer["grown"] > layer["regrown"] for layer in record["layers"].values())
+    ]
+    assert len(changes) >= 20
+    # 2,000 updates after the warm-up of 1,000 steps.
+    assert [(r["step"], r["n_step"]) for r in records if r["kind"] == "n_step"] == [(3_000, 3)]
+    assert kinds["buffer"] == 40
+    assert experiment.updates == 19_000
+    assert records[-1]["kind"] == "end"
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.9])
+def test_sac_solves_pendulum(sparsity: float) -> None:
+    steps = 10_000
+    # Links move every 200 updates, to the end of the run.
+    part = SparsityConfig(
+        sparsity=sparsity, update_every=200, update_until=steps if sparsity else 0
+    )
+    config = SACExperimentConfig(
+        environment="Pendulum-v1",
+        steps=steps,
+        learning_starts=1_000,
+        evaluate_every=1_000,
+        evaluation_episodes=10,
+        random_episodes=10,
+        algorithm=SACConfig(learning_rate=1e-3, actor=part, critic=part),
+    )
+    records = run(config.build(0))
+    control = next(r for r in records if r["kind"] == "random_policy")["return_mean"]
+    assert control < -800
+    best = max(r["return_mean"] for r in records if r["kind"] == "evaluation")
+    assert best > -250
+    last = records[-1]
+    assert last["kind"] == "end"
+    assert last["return_mean"] > -250
+
+
+def test_the_demo_beats_a_random_policy_by_200() -> None:
+    """Median of three seeds; some three minutes each."""
+    gains = []
+    for seed in range(3):
+        records = run(rlx2.demo().build(seed))
+        control = next(r for r in records if r["kind"] == "random_policy")["return_mean"]
+        gains.append(records[-1]["return_mean"] - control)
+    assert np.median(gains) >= 200
