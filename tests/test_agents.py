@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -176,7 +178,7 @@ def test_options_reach_the_algorithm() -> None:
     assert (algorithm.target_noise, algorithm.target_noise_clip) == (0.4, 0.6)
     assert (config.replay.capacity, config.train_freq, config.gradient_steps) == (77, 2, 5)
     assert (algorithm.batch_size, algorithm.n_step) == (8, 4)
-    assert td3._experiment.updates == 25  # at steps 22, 24, ..., 30, five each
+    assert td3._experiment.learner.updates == 25  # at steps 22, 24, ..., 30, five each
     sac = make(thrifty.SAC, ent_coef="auto_0.5", target_entropy=-3).learner.config
     assert (sac.entropy_coefficient, sac.learn_entropy_coefficient) == (0.5, True)
     assert sac.target_entropy == -3.0
@@ -268,8 +270,8 @@ def test_vector_environments(mode: AutoresetMode, tmp_path: Path) -> None:
     assert [r["episodes"] for r in notes if r["kind"] == "train"][-1] == 2  # of 200 steps each
     assert agent.predict(np.zeros((2, 3)))[0].shape == (2, 1)
     path = agent.save(tmp_path / "a.npz")
-    # The id is known, so single environments do as well; episodes begin anew.
-    for env in (source(), None):
+    # Single environments do as well; episodes begin anew.
+    for env in (source(), "Pendulum-v1"):
         loaded = thrifty.TD3.load(path, env)
         assert same(loaded, agent)
         loaded.learn(20)
@@ -388,7 +390,7 @@ def test_layer_norm_and_activations(kind: Any, tmp_path: Path) -> None:
         ({"env": "NoSuchTask-v0"}, "NoSuchTask-v0"),
         ({"policy_kwargs": {"net_arc": [8]}}, r"unknown keys \['net_arc'\]"),
         ({"policy_kwargs": {"net_arch": {"pi": [8]}}}, "net_arch takes"),
-        ({"policy_kwargs": {"net_arch": [0]}}, "layer widths"),
+        ({"policy_kwargs": {"net_arch": [0]}}, "net_arch takes positive integers"),
         ({"policy_kwargs": {"activation_fn": "rlu"}}, "unknown activation 'rlu'"),
         ({"policy_kwargs": {"activation_fn": nn.Softplus}}, "unknown activation"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
@@ -399,7 +401,7 @@ def test_layer_norm_and_activations(kind: Any, tmp_path: Path) -> None:
         ({"buffer_size": 0}, "capacity must be at least 1"),
         ({"learning_starts": -1}, "learning_starts must be at least 0"),
         ({"train_freq": 0}, "train_freq must be at least 1"),
-        ({"n_envs": 0}, "number of environments must be at least 1"),
+        ({"n_envs": 0}, "environments must be at least 1"),
     ],
 )
 def test_mistakes_are_told_in_one_line_at_once(options: dict[str, Any], message: str) -> None:
@@ -518,3 +520,66 @@ def test_the_policy_of_a_run(tmp_path: Path) -> None:
     experiment = config.build(0)
     seen = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     assert np.allclose(agent.predict(seen)[0], 2.0 * experiment.learner.act(seen, explore=False)[0])
+
+
+# ---------------------------------------------------------------- what a review found
+
+
+def test_a_wrapped_instance_is_not_silently_replaced_by_its_id(tmp_path: Path) -> None:
+    wrapped = gym.wrappers.TransformReward(gym.make("Pendulum-v1"), lambda reward: 0.01 * reward)
+    path = make(env=wrapped).save(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=r"load\(path, env=\.\.\.\)"):
+        thrifty.TD3.load(path)
+    assert thrifty.TD3.load(path, wrapped).environment == "Pendulum-v1"
+
+
+def test_learning_goes_on_with_the_learner_that_was_there() -> None:
+    agent = make()
+    learner = agent.learner
+    with torch.no_grad():
+        learner.actor.module.net[0].bias.fill_(0.25)
+    first = learner.actor.module.net[0].bias.detach().clone()
+    agent.learn(15)  # warm-up only
+    assert agent.learner is learner
+    assert torch.equal(learner.actor.module.net[0].bias, first)
+
+
+def test_ctrl_c_leaves_a_whole_agent() -> None:
+    agent, twin = make(seed=5), make(seed=5)
+
+    def press(record: dict[str, Any]) -> None:
+        if record["kind"] == "train" and record["step"] >= 100 and not pressed:
+            pressed.append(record["step"])
+            os.kill(os.getpid(), signal.SIGINT)
+
+    pressed: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        agent.learn(300, press)
+    assert 100 <= agent.num_timesteps < 300
+    agent.resume()
+    assert same(agent, twin.learn(300))
+
+
+def test_looking_at_a_policy_does_not_change_its_training() -> None:
+    agent, twin = make(seed=6).learn(60), make(seed=6).learn(60)
+    agent.predict(np.zeros((5, 3)), deterministic=False)
+    assert same(agent.learn(60), twin.learn(60))
+
+
+def test_a_policy_class_in_the_first_place_is_explained() -> None:
+    with pytest.raises(ValueError, match="not a policy class such as 'MlpPolicy'"):
+        make(env="MlpPolicy")
+
+
+@pytest.mark.parametrize("seed", [None, -1, 1.5, True])
+def test_a_seed_is_a_number(seed: Any) -> None:
+    with pytest.raises(ValueError, match="seed must be an integer of at least 0"):
+        make(seed=seed)
+
+
+def test_load_on_another_device(tmp_path: Path) -> None:
+    path = make().save(tmp_path / "a.npz")
+    assert thrifty.TD3.load(path, device="cpu").learner.device == torch.device("cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no GPU"):
+            thrifty.TD3.load(path, device="cuda")

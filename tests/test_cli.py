@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -35,6 +37,10 @@ class ToyConfig:
     """The step at which a reward is NaN."""
     speed: float = 0.0
     """Seconds per step."""
+    shout: bool = True
+    """A switch."""
+    sizes: tuple[int, ...] = (1, 2)
+    """Several numbers."""
     inner: InnerConfig = InnerConfig()
     """What is inside."""
     def build(self, seed):
@@ -94,7 +100,7 @@ def command(
     modules.mkdir()
     work.mkdir()
     (modules / "toy.py").write_text(TOY, encoding="utf-8")
-    monkeypatch.syspath_prepend(modules)
+    monkeypatch.syspath_prepend(modules)  # what main adds to sys.path is taken away with it
     monkeypatch.setenv("PYTHONPATH", str(modules))
     monkeypatch.delitem(sys.modules, "toy", raising=False)
     monkeypatch.delenv("THRIFTY_DEBUG", raising=False)
@@ -138,7 +144,8 @@ def test_describe_shows_text_and_configuration(command: Command) -> None:
     assert status == 0
     assert "Expected: the last number." in out
     config = json.loads(out[out.index("{") :])
-    assert config == {"steps": 5, "fails_at": -1, "speed": 0.0, "inner": {"discount": 0.9}}
+    assert config.items() >= {"steps": 5, "fails_at": -1, "speed": 0.0, "shout": True}.items()
+    assert config["inner"] == {"discount": 0.9}
 
 
 def test_the_help_of_a_recipe_shows_its_text_and_every_field(command: Command) -> None:
@@ -148,6 +155,7 @@ def test_the_help_of_a_recipe_shows_its_text_and_every_field(command: Command) -
     for expected in (
         "Expected: the last number.",
         "--seed INT The one seed",
+        "--out PATH The run's folder. (default: runs/RECIPE-ENVIRONMENT-seedN, numbered",
         "--threads INT",
         "--steps INT How far to count. (default: 7)",  # what the recipe made of the flags so far
         "--greeting STR a word. (default: hello)",
@@ -184,10 +192,50 @@ def test_train_writes_what_flags_and_recipe_say(command: Command) -> None:
     assert written["seed"] == 3
     assert written["config"]["steps"] == 7
     assert written["config"]["inner"] == {"discount": 0.5}
+    assert written["overrides"] == ["--inner.discount", "0.5"]
     records = Path("runs/x/records.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in records] == [1, 2, 3, 4, 5, 6, 7]
     assert re.search(r"done: 7 steps in \d+ s, in runs/x", out)
     assert "thrifty report runs/x" in out
+
+
+def test_the_command_of_the_report_repeats_the_run(command: Command) -> None:
+    words = ["train", "toy:count", "--seed", "3", "--inner.discount=0.5", "--greeting", "hi there"]
+    assert command(*words, "--no-shout", "--sizes", "4", "5", "--quiet", "--out", "runs/x")[0] == 0
+    assert command("report", "runs/x")[0] == 0
+    page = Path("runs/x/report.html").read_text(encoding="utf-8")
+    shown = re.search(r"thrifty (train toy:count .*?)</", page)
+    assert shown is not None
+    told = shlex.split(html.unescape(shown[1]))
+    assert told[-2:] == ["--out", "runs/x"]
+    assert command(*told[:-1], "runs/y", "--quiet")[0] == 0
+    one, two = (json.loads(Path(f"runs/{run}/config.json").read_text()) for run in "xy")
+    assert one == two
+    assert one["config"]["sizes"] == [4, 5]
+    assert one["config"]["shout"] is False
+
+
+def test_a_recipe_in_the_current_folder_is_found_and_resumed(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the installed script, which does not have the current folder on its path by itself."""
+    monkeypatch.delenv("PYTHONPATH")
+    Path("mine.py").write_text(TOY, encoding="utf-8")
+    script = Path(sys.executable).with_name("thrifty")
+
+    def thrifty(*words: str) -> tuple[int, str]:
+        done = subprocess.run([script, *words], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    status, said = thrifty("train", "mine:count", "--fails-at", "3", "--out", "x", "--quiet")
+    assert (status, said) == (2, "error: reward is NaN at step 3\n")
+    status, said = thrifty("resume", "x", "--quiet")
+    assert (status, said) == (2, "error: reward is NaN at step 3\n")
+    assert len(list(Path("x").glob("checkpoint-*.npz"))) == 1  # of the first step
+    Path("mine.py").unlink()
+    status, said = thrifty("resume", "x", "--quiet")
+    assert status == 2
+    assert f"no module mine (looked in {Path.cwd()} and the rest" in said
 
 
 def test_a_finished_run_is_not_trained_again(command: Command) -> None:
@@ -222,7 +270,17 @@ def test_without_out_every_run_gets_a_folder_of_its_own(command: Command) -> Non
         ("train toy:count --inner.discuont 1", "perhaps you meant --inner.discount"),
         ("train toy:count --steps many", "--steps: invalid literal for int()"),
         ("train toy:count --steps", "missing value for argument '--steps'"),
-        ("train toy:count stray", "unrecognized options: stray"),
+        ("train toy:count stray", "unrecognized options: stray (see thrifty train toy:count"),
+        ("train rlx2.td3 Hopper-v5", "unrecognized options: Hopper-v5 (see"),
+        ("train rlx2.td3 --seed 1 Hopper-v5", "; perhaps you meant --env Hopper-v5"),
+        ("train toy:count --seed -1", "seed -1 is negative: give an integer >= 0"),
+        ("evaluate nothing --seed -1", "seed -1 is negative: give an integer >= 0"),
+        ("train toy:count --threads 0", "threads 0 are too few: give 1 or more"),
+        ("train toy:count --threads 100000", "threads 100000 are too many here: give 1 to "),
+        ("train nowhere:count", "no module nowhere (looked in "),
+        ("train .toy:count", "no module .toy (looked in "),
+        ("bench env_loop --json file/x.json", "file/x.json cannot be written"),
+        ("bench nothing --json new/x.json", "no benchmark 'nothing'"),
         ("train toy:count --inner.discount 2", "discount must lie in [0, 1], got 2.0"),
         ("train toy:unhinted", "argument 'steps' needs a type hint"),
         ("train toy:wrong", "returned int, not a configuration"),
@@ -334,6 +392,7 @@ def test_train_evaluate_and_report_an_agent(command: Command) -> None:
     written = json.loads(Path("runs/x/config.json").read_text())
     assert written["arguments"] == {"environment": "Pendulum-v1", "steps": 60}
     assert written["config"]["algorithm"]["actor_hidden"] == [16]
+    assert written["config"]["replay"]["capacity"] == 60  # the length of the run, resolved
 
     status, out, err = command("evaluate", "runs/x", "--episodes", "2")
     assert (status, err) == (0, "")

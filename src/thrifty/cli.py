@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _RECIPES = "thrifty.recipes"
 
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: what follows ``thrifty``; the process's own arguments if left out.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    here = os.getcwd()
+    if not {"", here} & set(sys.path):  # `python -m thrifty` has it there, the installed script not
+        sys.path.insert(0, here)  # so that a recipe of one's own is found in the current folder
     try:
         return _dispatch(words)
     except SystemExit as end:  # --help, which has been printed
@@ -104,18 +108,19 @@ def _describe(recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar
     Args:
         recipe: as `thrifty list` names it, or package.module:function of your own.
     """
-    from thrifty.runs.configuration import to_json
+    from thrifty.runs.configuration import resolved, to_json
     from thrifty.runs.naming import resolve
 
     function = resolve(recipe, _RECIPES)
     print(f"{recipe}\n\n{inspect.getdoc(function) or ''}\n")
     config = flags.read_train(function, [], prog=f"thrifty train {recipe}").config
-    print(f"Configuration with the default arguments:\n{json.dumps(to_json(config), indent=2)}")
+    shown = json.dumps(to_json(resolved(config)), indent=2)
+    print(f"Configuration with the default arguments:\n{shown}")
     return 0
 
 
 def _train(words: list[str]) -> int:
-    """Train an agent by a recipe; repeating the command goes on where the run stopped."""
+    """Train an agent by a recipe; with --out, repeating the command goes on where it stopped."""
     from thrifty.runs import Run
     from thrifty.runs.naming import default_directory, resolve
 
@@ -128,6 +133,9 @@ def _train(words: list[str]) -> int:
     function = resolve(recipe, _RECIPES)
     command = flags.read_train(function, rest, prog=f"thrifty train {recipe}")
     options, arguments = command.options, command.arguments
+    most = 4 * (os.cpu_count() or 1)
+    if options.threads > most:
+        raise ValueError(f"threads {options.threads} are too many here: give 1 to {most}")
     run = Run(
         recipe=recipe,
         arguments=arguments,
@@ -135,6 +143,7 @@ def _train(words: list[str]) -> int:
         seed=options.seed,
         directory=options.out or default_directory(recipe, arguments, options.seed),
         threads=options.threads,
+        overrides=command.overrides,
     )
     return _execute(run, tensorboard=options.tensorboard, quiet=options.quiet)
 
@@ -207,6 +216,8 @@ def _evaluate(
     """
     from thrifty.agents import load_run_policy
 
+    if seed < 0:
+        raise ValueError(f"seed {seed} is negative: give an integer >= 0")
     policy = load_run_policy(run)
     evaluation = policy.evaluate(episodes, seed=seed)
     print(f"{policy.environment}: mean return {evaluation.return_mean:.1f} ", end="")
@@ -220,7 +231,7 @@ def _evaluate(
     return 0
 
 
-def _report(*runs: Folder, out: Path | None = None) -> int:
+def _report(*runs: Folder, out: File = None) -> int:
     """Write one self-contained HTML page about one run, or comparing several.
 
     Args:
@@ -236,7 +247,7 @@ def _report(*runs: Folder, out: Path | None = None) -> int:
 def _bench(
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")],
     *,
-    json: Path | None = None,
+    json: File = None,
 ) -> int:
     """Measure speed beside a yardstick; see `thrifty bench list`.
 
@@ -252,7 +263,10 @@ def _bench(
     if name == "list":
         print("\n".join(bench.names()))
         return 0
-    rows = bench.find(name)()
+    measure = bench.find(name)
+    if json is not None:
+        schema.check_writable(json)  # before the minutes that measuring takes
+    rows = measure()
     Console().print(schema.tables(rows))
     if json is not None:
         schema.write(json, rows, command=f"thrifty bench {name} --json {json}")

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import tyro
 
 _MARKERS = (tyro.conf.AvoidSubcommands,)
+_OUT = "(default: runs/RECIPE-ENVIRONMENT-seedN, numbered where that exists)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +30,8 @@ class TrainOptions:
 
     seed: int = 0
     """The one seed: same seed, same machine, same records."""
-    out: Path | None = None
-    """The run's folder. [default: runs/RECIPE-ENVIRONMENT-seedN, numbered where that exists]"""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint=_OUT)] = None
+    """The run's folder."""
     threads: int = 1
     """Compute threads. Small networks gain nothing from a second one."""
     tensorboard: bool = False
@@ -47,11 +48,13 @@ class TrainCommand:
         options: what belongs to the run.
         arguments: what the recipe was called with.
         config: what it returned, with the fields that flags have changed.
+        overrides: the words of those flags, such as ("--algorithm.discount", "0.98").
     """
 
     options: TrainOptions
     arguments: dict[str, Any]
     config: Any
+    overrides: tuple[str, ...] = ()
 
 
 def read(
@@ -123,14 +126,26 @@ def read_train(recipe: Callable[..., Any], flags: Sequence[str], *, prog: str) -
         "Flags",
         [(name, Annotated[type(part), tyro.conf.arg(name="")]) for name, part in parts.items()],
     )
-    read_all = read(
-        flat,
-        [*rest, "--help"] if wants_help else rest,
-        prog=prog,
-        description=_describe(recipe, names),
-        default=flat(**parts),
+    try:
+        read_all = read(
+            flat,
+            [*rest, "--help"] if wants_help else rest,
+            prog=prog,
+            description=_describe(recipe, names),
+            default=flat(**parts),
+        )
+    except ValueError as problem:
+        stray = re.search(r"unrecognized options: (\S+-v\d+) ", str(problem))
+        if "environment" in names and stray:  # an environment id without its flag
+            raise ValueError(f"{problem}; perhaps you meant --env {stray[1]}") from None
+        raise
+    _, overrides = read(TrainOptions, rest, prog=prog, known_only=True)
+    return TrainCommand(
+        options=read_all.options,
+        arguments=arguments,
+        config=read_all.config,
+        overrides=tuple(overrides),
     )
-    return TrainCommand(options=read_all.options, arguments=arguments, config=read_all.config)
 
 
 def _describe(recipe: Callable[..., Any], names: Sequence[str]) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,25 @@ def test_nothing_is_written_when_the_rows_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one row"):
         schema.write(tmp_path / "bench.json", [], command="x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_without_load_averages_is_measured_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "getloadavg")  # Windows has none
+    schema.write(tmp_path / "bench.json", [row()], command="x")
+    load = json.loads((tmp_path / "bench.json").read_text())["load"]
+    assert load == {"one_minute": None, "five_minutes": None}
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    schema.check_writable(tmp_path / "new" / "bench.json")
+    schema.check_writable(tmp_path / "file")
+    for path in (tmp_path, tmp_path / "file" / "bench.json"):
+        with pytest.raises(ValueError, match=rf"{path} cannot be written \(.*\): choose another"):
+            schema.check_writable(path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "new"]
 
 
 def test_a_wrong_ratio_and_a_foreign_file_are_refused(tmp_path: Path) -> None:

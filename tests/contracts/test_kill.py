@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from states import plain
 
 from thrifty.cli import main
+from thrifty.control import ControlExperiment
 from thrifty.runs import read_checkpoint, read_records
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
@@ -46,6 +48,20 @@ def final_state(folder: Path) -> Any:
     return plain(checkpoint.experiment)
 
 
+def noted_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that will hold the step after every yield, by the experiment's own counter."""
+    steps: list[int] = []
+    records = ControlExperiment.records
+
+    def noting(experiment: ControlExperiment) -> Iterator[Any]:
+        for record in records(experiment):
+            steps.append(experiment.step)
+            yield record
+
+    monkeypatch.setattr(ControlExperiment, "records", noting)
+    return steps
+
+
 def killed_after(folder: Path, step: int) -> int:
     """Train in a process of its own, kill it after a checkpoint at or past a step; its last one."""
     script = Path(__file__).with_name("often.py")
@@ -72,9 +88,11 @@ def test_a_killed_run_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.Monkey
     assert 200 <= reached < STEPS
     assert not (killed / "DONE").exists()
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    executed = noted_steps(monkeypatch)
     assert main(["resume", str(killed), "--quiet"]) == 0
     sessions = json.loads((killed / "environment.json").read_text())["sessions"]
-    # The second process began with what the first had saved, not from the start.
+    # The second session began with what the first had saved, not from the start.
+    assert reached <= executed[0] <= reached + 1 < executed[-1] == STEPS
     assert [session["first_step"] for session in sessions] == [0, reached]
     assert main([*TRAIN, "--out", str(whole)]) == 0
     records = without_clock(whole)

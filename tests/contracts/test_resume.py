@@ -29,7 +29,7 @@ def toy(name: str, **changes: Any) -> ControlConfig:
     """The recipe on Pendulum-v1, its networks and its time constants made small."""
     function = resolve(name, "thrifty.recipes")
     known = inspect.signature(function).parameters
-    config = function("Pendulum-v1", **({"steps": 20_000} if "steps" in known else {}))
+    config = function("Pendulum-v1", **({"steps": 20_000} if "steps" in known else {})).resolved()
     algorithm = config.algorithm
     small: dict[str, Any] = {"actor_hidden": (16, 16), "critic_hidden": (8, 8), "batch_size": 8}
     for network in ("actor", "critic"):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -15,11 +17,11 @@ from thrifty.control import (
     ControlExperiment,
     ReplayConfig,
     SACConfig,
-    SACExperimentConfig,
     SparsityConfig,
     TD3Config,
-    TD3ExperimentConfig,
 )
+from thrifty.recipes import rlx2
+from thrifty.rl import Replay
 from thrifty.rl.environments import EnvironmentFault
 from thrifty.runs import load_state, save_state
 from toy_environments import Count, Faulty
@@ -32,8 +34,8 @@ SMALL: dict[str, Any] = {
 SPARSE = SparsityConfig(sparsity=0.5, update_every=5, update_until=1000)
 
 
-def config(algorithm: dict[str, Any] | None = None, **fields: Any) -> TD3ExperimentConfig:
-    return TD3ExperimentConfig(
+def config(algorithm: dict[str, Any] | None = None, **fields: Any) -> ControlConfig:
+    return ControlConfig(
         **{
             "environment": "Pendulum-v1",
             "steps": 40,
@@ -79,8 +81,10 @@ def test_records_of_a_run_in_order() -> None:
         ("evaluation", 25),
         ("end", 25),
     ]
-    # One yield per record, and one None for each of the 23 steps without news.
-    assert len(yields) == 9 + 23
+    # One yield per record, and one None after every other piece of work: 25 steps, 15 updates,
+    # 2 random and 4 * 3 evaluation episodes of which 1 + 4 made a record, 2 progress records.
+    nothing_new = 25 + 15 + (2 - 1) + (12 - 4)
+    assert yields.count(None) == nothing_new + 1  # and the last step's end, which wants evaluation
     start, control, evaluation = records[:3]
     assert (start["algorithm"], start["environment"], start["steps"]) == (
         "TD3",
@@ -149,7 +153,7 @@ def test_updates_per_step(
     )
     run(experiment)
     assert experiment.step == (40 if environments == 1 else 42)
-    assert experiment.updates == updates
+    assert experiment.learner.updates == updates
 
 
 def test_several_environments_pass_intervals() -> None:
@@ -191,7 +195,7 @@ def test_sac_scales_the_action_or_the_published_way_before_the_tanh(scale: Any) 
     fields = {f.name: getattr(config(), f.name) for f in dataclasses.fields(ControlConfig)}
     fields |= {"algorithm": algorithm, "learning_starts": 0, "steps": 3}
     count = Count(low=-4.0, high=4.0)
-    experiment = ControlExperiment(SACExperimentConfig(**fields), 0, count)
+    experiment = ControlExperiment(ControlConfig(**fields), 0, count)
     experiment.learner.update = lambda batch: ({}, {})  # type: ignore[method-assign]
     actor = experiment.learner.networks()["actor"].module
     with torch.no_grad():
@@ -331,7 +335,9 @@ def test_evaluation_does_not_disturb_training() -> None:
 
 
 def test_going_on_beyond_the_planned_end() -> None:
-    experiment, whole = count_experiment(steps=20), count_experiment(steps=40)
+    replay = ReplayConfig(capacity=40)
+    experiment = count_experiment(steps=20, replay=replay)
+    whole = count_experiment(steps=40, replay=replay)
     first = run(experiment)
     experiment.extend(20, 0)
     second = run(experiment)
@@ -386,7 +392,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"evaluation_episodes": 0}, "evaluation_episodes"),
     ({"random_episodes": -1}, "random_episodes"),
     ({"record_every": 0}, "record_every"),
-    ({"environments": 0}, "number of environments"),
+    ({"environments": 0}, "environments must be at least 1"),
     ({"environment": "NoSuchTask-v0"}, "NoSuchTask-v0"),
     ({"environment": "CartPole-v1"}, "continuous actions"),
     ({"replay": ReplayConfig(capacity=0)}, "capacity must be at least 1"),
@@ -433,7 +439,7 @@ def test_what_cannot_work_for_sac(algorithm: dict[str, Any], message: str) -> No
     fields = {f.name: getattr(config(), f.name) for f in dataclasses.fields(ControlConfig)}
     fields["algorithm"] = SACConfig(**SMALL, **algorithm)
     with pytest.raises(ValueError, match=message):
-        SACExperimentConfig(**fields).build(0)
+        ControlConfig(**fields).build(0)
 
 
 # ---------------------------------------------------------------- state
@@ -468,3 +474,67 @@ def test_windows_do_not_join_what_a_vector_environment_broke_off(
     assert batch.next_observation[:, 0].tolist() == [6.0] * 4
     assert batch.n_step_return.tolist() == [5 + 6 / 2] * 2 + [6.0] * 2
     assert batch.discount.tolist() == [0.25] * 2 + [0.5] * 2
+
+
+# ---------------------------------------------------------------- what a review found
+
+
+def test_an_environment_with_hidden_reward_state_is_refused() -> None:
+    def source() -> gym.Env[Any, Any]:
+        return gym.wrappers.NormalizeReward(gym.make("Pendulum-v1"))
+
+    experiment = ControlExperiment(config(steps=300), 0, source)
+    records = experiment.records()
+    while experiment.step < 250:  # in the second episode, whose scale the first has set
+        next(records)
+    with pytest.raises(ValueError, match="other observations or rewards"):
+        ControlExperiment(config(steps=300), 0, source).load_state_dict(experiment.state_dict())
+
+
+def test_breaks_survive_a_second_resume_from_the_journal(tmp_path: Path) -> None:
+    replay = Replay(10, 1, 1)
+
+    def add(count: int) -> None:
+        for _ in range(count):
+            one = np.ones((1, 1), np.float32)
+            no = np.zeros(1, np.bool_)
+            replay.add(
+                observation=one,
+                action=one,
+                policy_action=one,
+                reward=one[0],
+                next_observation=one,
+                terminated=no,
+                truncated=no,
+            )
+
+    add(3)
+    stored = save_state(tmp_path / "a.npz", replay.state_dict(), journal=tmp_path / "journal")
+    replay.end_episodes()  # row 2, which the journal holds without the break
+    add(2)
+    save_state(tmp_path / "b.npz", replay.state_dict(), journal=tmp_path / "journal", stored=stored)
+    again = Replay(10, 1, 1)
+    again.load_state_dict(load_state(tmp_path / "b.npz", journal=tmp_path / "journal"))
+    batch = again.windows(np.array([1]), n_step=3, discount=0.5)
+    assert batch.n_step_return.tolist() == [1.5]  # rows 1 and 2: 1 + 0.5
+    assert batch.discount.tolist() == [0.25]
+
+
+def test_an_update_is_a_piece_of_work_of_its_own() -> None:
+    experiment = count_experiment(steps=20, gradient_steps=7)
+    records = experiment.records()
+    while experiment.learner.updates < 3:
+        next(records)
+    # Between the 3rd and the 4th update of the first round: stop, go on elsewhere.
+    other = count_experiment(steps=20, gradient_steps=7)
+    other.load_state_dict(copy.deepcopy(experiment.state_dict()))
+    assert [r for r in records if r] == [r for r in other.records() if r]
+    assert experiment.learner.updates == 70
+
+
+def test_a_tiny_agent_is_compared_with_the_full_dense_one() -> None:
+    tiny, sparse = rlx2.tiny("Pendulum-v1", 2_000), rlx2.td3("Pendulum-v1", 2_000)
+    ledger, other = (c.build(0).learner.ledger() for c in (tiny, sparse))
+    assert ledger["parameters"]["dense"] == other["parameters"]["dense"]
+    assert ledger["training_flops"]["dense"] == other["training_flops"]["dense"]
+    assert ledger["parameters"]["ratio"] == pytest.approx(other["parameters"]["ratio"], rel=0.05)

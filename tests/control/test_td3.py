@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -185,7 +186,10 @@ def test_targets_begin_masked() -> None:
 
 
 def test_published_targets_begin_dense_until_the_first_soft_update() -> None:
-    agent = TD3(config(actor=SPARSE, critic=SPARSE, targets_at_start="dense"), OBS, A)
+    kept = dataclasses.replace(SPARSE, initial="largest")
+    agent = TD3(config(actor=kept, critic=kept, targets_at_start="dense"), OBS, A)
+    with pytest.raises(ValueError, match="before they are drawn anew"):
+        TD3(config(actor=SPARSE, targets_at_start="dense"), OBS, A)
     pairs = ((agent.actor, agent.actor_target), (agent.critic, agent.critic_target))
     for density, (batch, noise, _) in zip((1.0, 0.5), batches(2), strict=True):
         for network, target in pairs:

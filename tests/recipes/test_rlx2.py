@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from thrifty.control import SACConfig, SparsityConfig, TD3Config, TD3ExperimentConfig
+from thrifty.control import ControlConfig, SACConfig, SparsityConfig, TD3Config
 from thrifty.recipes import rlx2
 from thrifty.runs.configuration import from_json, to_json
 from thrifty.runs.naming import names, resolve
@@ -33,7 +33,8 @@ TABLE: list[tuple[str, str, float, float, float]] = [
 def recipe(name: str, environment: str = "Pendulum-v1", **arguments: Any) -> Any:
     function = resolve(name, "thrifty.recipes")
     known = inspect.signature(function).parameters
-    return function(environment, **{k: v for k, v in arguments.items() if k in known})
+    config = function(environment, **{k: v for k, v in arguments.items() if k in known})
+    return config.resolved()
 
 
 def test_the_names() -> None:
@@ -137,6 +138,7 @@ def test_the_comparison_set_separates_topology_and_tricks(
         if field.name not in ("algorithm", "replay"):
             assert getattr(config, field.name) == getattr(full, field.name)
     changed = {"actor", "critic", "n_step", "n_step_delay", "actor_hidden", "critic_hidden"}
+    changed |= {"dense_twin_hidden"}
     for field in dataclasses.fields(full.algorithm):
         if field.name not in changed:
             assert getattr(config.algorithm, field.name) == getattr(full.algorithm, field.name)
@@ -275,7 +277,7 @@ def test_widths_by_hand() -> None:
 
 def test_the_demo_is_ninety_and_eighty_five_per_cent_sparse() -> None:
     config = rlx2.demo()
-    assert isinstance(config, TD3ExperimentConfig)
+    assert isinstance(config, ControlConfig)
     assert (config.environment, config.steps) == ("HalfCheetah-v5", 20_000)
     assert (config.algorithm.actor.sparsity, config.algorithm.critic.sparsity) == (0.90, 0.85)
     # Only the step size of Adam and the number of episodes differ from rlx2.td3.
@@ -294,5 +296,5 @@ def test_an_unknown_environment_is_refused_by_name(name: str) -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="choose td3 or sac"):
         rlx2.dense("Pendulum-v1", 2_000, "ppo")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="at least one step"):
-        rlx2.td3("Pendulum-v1", 0)
+    with pytest.raises(ValueError, match="steps must be at least 1"):
+        rlx2.td3("Pendulum-v1", 0).resolved()

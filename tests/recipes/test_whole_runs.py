@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thrifty.control import ControlExperiment, SACConfig, SACExperimentConfig, SparsityConfig
+from thrifty.control import ControlConfig, ControlExperiment, SACConfig, SparsityConfig
 from thrifty.recipes import rlx2
 from toy_environments import Count
 
@@ -53,7 +53,7 @@ def test_sac_solves_pendulum(sparsity: float) -> None:
     part = SparsityConfig(
         sparsity=sparsity, update_every=200, update_until=steps if sparsity else 0
     )
-    config = SACExperimentConfig(
+    config = ControlConfig(
         environment="Pendulum-v1",
         steps=steps,
         learning_starts=1_000,

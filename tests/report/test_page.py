@@ -185,6 +185,36 @@ def test_the_command_is_quoted_and_complete(make_run: MakeRun) -> None:
     )
 
 
+def test_the_command_repeats_the_flags_of_the_run(make_run: MakeRun) -> None:
+    folder = make_run("r")
+    silent = "were not written down as such"
+    assert silent in read(write_report([folder])).text  # a run of before
+    config = json.loads((folder / "config.json").read_text())
+    config["overrides"] = ["--algorithm.discount", "0.98", "--algorithm.actor-hidden", "16", "16"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert command(load_run(folder)) == (
+        "thrifty train rlx2.td3 --env HalfCheetah-v5 --steps 20000 --algorithm.discount 0.98 "
+        "--algorithm.actor-hidden 16 16 --seed 0 --out runs/r"
+    )
+    page = read(write_report([folder]))
+    assert command(load_run(folder)) in page.text
+    assert silent not in page.text
+
+
+def test_every_group_of_figures_names_the_scaling(make_run: MakeRun) -> None:
+    folder = make_run("r")
+    records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    records[0]["scaling"] = "fractions of 20,000 steps"
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    (folder / "records.jsonl").write_text(lines)
+    told = "Time constants: fractions of 20,000 steps."
+    for folders in ([folder], [folder, make_run("other", seed=1)]):
+        html = write_report(folders).read_text(encoding="utf-8")
+        groups = [group for group in html.split("<section")[1:] if "<svg" in group]
+        assert groups
+        assert all(told in group for group in groups)
+
+
 def test_the_page_of_several_runs(make_run: MakeRun, tmp_path: Path) -> None:
     folders = [
         make_run(f"{recipe}-{environment}-{seed}", recipe=recipe, environment=environment,

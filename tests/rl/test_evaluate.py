@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from thrifty.rl import Environments, evaluate_policy, evaluate_random
+from thrifty.rl import Environments, evaluate_policy, random_policy, run_episode
 from toy_environments import Count
 
 
@@ -53,17 +53,26 @@ def test_every_evaluation_sees_the_same_episodes() -> None:
 def test_the_random_control_is_uniform_and_seeded() -> None:
     count = Count(500, low=0.0, high=2.0)
     environments = Environments(count)
-    one = evaluate_random(environments, 4, seed=1)
+    one = evaluate_policy(environments, random_policy(1, seed=1), 4)
     taken = np.array(count.actions)
     # 2,000 uniform draws in [0, 2]: the mean's standard error is 0.577 / sqrt(2000) = 0.013.
     assert abs(taken.mean() - 1.0) < 0.065
     assert (taken.min() < 0.01, taken.max() > 1.99) == (True, True)
     count.actions.clear()
-    assert evaluate_random(environments, 4, seed=1) == one
+    assert evaluate_policy(environments, random_policy(1, seed=1), 4) == one
     assert np.array_equal(np.array(count.actions), taken)
     count.actions.clear()
-    evaluate_random(environments, 4, seed=2)
+    evaluate_policy(environments, random_policy(1, seed=2), 4)
     assert not np.array_equal(np.array(count.actions), taken)
+
+
+def test_an_evaluation_can_be_taken_up_between_episodes() -> None:
+    whole = evaluate_policy(Environments("Pendulum-v1"), still, 3)
+    environments = Environments("Pendulum-v1")
+    assert [run_episode(environments, still, number)[0] for number in (2, 0, 1)] == [
+        whole.returns[2],
+        *whole.returns[:2],
+    ]
 
 
 def test_refusals() -> None:

@@ -52,14 +52,17 @@ def test_a_users_own_function_is_found(recipes: str) -> None:
         ("rlx2.replace", "did you mean rlx2.sac"),  # merely imported there
         ("rlx2._shared", "did you mean rlx2.sac"),
         ("tiny.two", "did you mean tiny.one"),  # not in __all__
-        ("td3", "did you mean rlx2.td3"),
+        ("td3", "did you mean rlx2.td3?"),  # less than .6 alike, but its own name
+        ("tin.on", "did you mean tiny.one?"),
+        ("sca", "there are rlx2.sac, rlx2.td3, tiny.one"),  # half its letters: no near name
         ("zzzzzzzz", "there are rlx2.sac, rlx2.td3, tiny.one"),
         ("", "there are rlx2.sac, rlx2.td3, tiny.one"),
         ("rlx2.", "did you mean"),
         ("toy_recipes.rlx2:td33", "did you mean toy_recipes.rlx2:td3"),
         ("toy_recipes.rlx2:limit", "did you mean toy_recipes.rlx2:td3"),
-        ("toy_recipes.nowhere:td3", "write module.function, or package.module:function"),
-        ("nowhere:td3", "write module.function, or package.module:function"),
+        ("toy_recipes.nowhere:td3", "no module toy_recipes.nowhere (looked in "),
+        ("nowhere:td3", "no module nowhere (looked in "),
+        (".nowhere:td3", "no module .nowhere (looked in "),
         (":td3", "write module.function, or package.module:function"),
     ],
 )
@@ -68,6 +71,20 @@ def test_a_typo_is_answered_with_the_nearest_names(recipes: str, name: str, answ
         resolve(name, recipes)
     assert repr(name) in str(raised.value)
     assert answer in str(raised.value)
+
+
+def test_of_many_near_names_three_are_shown(recipes: str, tmp_path: Path) -> None:
+    functions = "".join(f"def recipe{i}(): pass\n" for i in range(9))
+    (tmp_path / recipes / "tiny.py").write_text(functions)
+    with pytest.raises(ValueError, match="did you mean") as raised:
+        resolve("tiny.recipe", recipes)
+    assert str(raised.value).count("tiny.recipe") == 4  # what was asked, and three
+
+
+def test_a_module_is_said_to_be_missing_with_the_place(recipes: str) -> None:
+    with pytest.raises(ValueError, match="no module nowhere") as raised:
+        resolve("nowhere:recipe", recipes)
+    assert f"looked in {sys.path[0]} and the rest of sys.path" in str(raised.value)
 
 
 def test_an_error_inside_a_recipe_is_not_hidden(recipes: str, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def test_a_run_leaves_the_files_of_the_contract(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         ".lock",
         "DONE",
+        "checkpoint-0000000001.npz",
         "checkpoint-0000000050.npz",
         "config.json",
         "environment.json",
@@ -42,6 +43,7 @@ def test_a_run_leaves_the_files_of_the_contract(tmp_path: Path) -> None:
         "arguments": {},
         "seed": 0,
         "threads": 1,
+        "overrides": [],
         "config": {
             "steps": 50,
             "capacity": 20,
@@ -124,6 +126,16 @@ def test_an_exception_keeps_records_and_checkpoint(tmp_path: Path) -> None:
     assert sessions[-1]["status"] == "failed"
     with pytest.raises(RuntimeError, match="the toy broke"):
         execute(run)
+
+
+def test_an_early_failure_leaves_the_checkpoint_of_the_first_yield(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", fail_at=20)
+    for attempt in range(2):  # with a minute between checkpoints, 20 steps reach no other
+        with pytest.raises(RuntimeError, match="the toy broke"):
+            execute(run)
+        checkpoint = read_checkpoint(run.directory)
+        assert checkpoint is not None, attempt
+        assert checkpoint.step == 1
 
 
 def test_an_exception_of_a_callback_propagates_with_its_record_written(tmp_path: Path) -> None:
@@ -327,6 +339,50 @@ def test_read_run_goes_on_where_the_folder_says(tmp_path: Path) -> None:
         read_run(tmp_path, "thrifty")
 
 
+def test_the_flags_of_a_run_are_kept_and_change_nothing(tmp_path: Path) -> None:
+    run = replace(make_run(tmp_path / "run"), overrides=("--delay", "0"))
+    execute(run, callbacks=[lambda record: False])
+    assert read_run(run.directory, "thrifty") == run
+    # The same configuration told in other words is the same run.
+    assert execute(replace(run, overrides=("--delay=0.0",))).status == "done"
+    document = read_config(run.directory)
+    assert document.pop("overrides") == ["--delay", "0"]
+    (run.directory / "config.json").write_text(json.dumps(document))  # as older versions wrote it
+    assert read_run(run.directory, "thrifty") == replace(run, overrides=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Open(Counter):
+    """Keeps half its steps, if not told otherwise."""
+
+    kept: int | None = None
+
+    def resolved(self) -> Open:
+        return self if self.kept else replace(self, kept=self.steps // 2)
+
+
+def test_what_the_length_decides_is_written_as_a_number(tmp_path: Path) -> None:
+    run = replace(make_run(tmp_path / "run"), config=Open(steps=10))
+    assert execute(run, callbacks=[lambda record: False]).step == 3
+    assert read_config(run.directory)["config"]["kept"] == 5
+    # The open and the filled configuration are one run.
+    assert execute(replace(run, config=Open(steps=10, kept=5))).steps_executed_from == 3
+    with pytest.raises(ValueError, match="holds another run"):
+        execute(replace(run, config=Open(steps=10, kept=4)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"seed": -1}, "seed -1 is negative: give an integer >= 0"),
+        ({"threads": 0}, "threads 0 are too few: give 1 or more"),
+    ],
+)
+def test_seed_and_threads_are_checked(tmp_path: Path, wrong: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(make_run(tmp_path), **wrong)
+
+
 def test_read_run_names_a_changed_recipe(tmp_path: Path) -> None:
     run = replace(make_run(tmp_path / "run"), arguments={"length": 3})
     execute(run)
@@ -382,14 +438,19 @@ def test_a_killed_subprocess_is_resumed_bit_equal(tmp_path: Path) -> None:
     command += [str(steps), str(delay), str(checkpoint_seconds)]
     kills, outcome = 0, ""
     while not outcome:
-        began = _first_step_of_new_session(directory)
+        began = _sessions_so_far(directory)
+        checkpoint = read_checkpoint(directory) if began else None
+        saved = checkpoint.step if checkpoint else 0
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         if kills < 4:
             _wait_for_session(directory, process, began)
             time.sleep(rng.uniform(0.05, 0.2))
             process.send_signal(signal.SIGKILL)
             kills += 1
-        outcome, _ = process.communicate()
+        first, _, outcome = process.communicate()[0].partition("\n")
+        # What the experiment itself did first: the step after the newest checkpoint.
+        assert first == f"executes step {saved + 1}"
+        assert saved > 0 or began == 0
     sessions = json.loads((directory / "environment.json").read_text())["sessions"]
     assert len(sessions) >= 4
     # Every resumed process went on from a checkpoint, and the last one from the newest.
@@ -399,7 +460,7 @@ def test_a_killed_subprocess_is_resumed_bit_equal(tmp_path: Path) -> None:
     assert result(directory) == result(tmp_path / "whole")
 
 
-def _first_step_of_new_session(directory: Path) -> int:
+def _sessions_so_far(directory: Path) -> int:
     path = directory / "environment.json"
     return len(json.loads(path.read_text())["sessions"]) if path.exists() else 0
 

@@ -2,7 +2,8 @@
 
 It draws random numbers, appends them to a ring, and adds a random row of the ring to its value: a
 lost row, a repeated draw or a wrong counter changes every later record.
-As a script it runs itself: `toy_counter.py DIRECTORY STEPS DELAY CHECKPOINT_SECONDS`.
+As a script it runs itself: `toy_counter.py DIRECTORY STEPS DELAY CHECKPOINT_SECONDS`, and prints
+the first step that it executes, then the outcome.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,21 @@ class Counting:
         self.ring.restore(state["replay"]["rows"])
 
 
+class Telling(Counter):
+    """Prints the first step that is executed, as the experiment counts it."""
+
+    def build(self, seed: int) -> Counting:
+        return TellingCounting(self, seed)
+
+
+class TellingCounting(Counting):
+    def records(self) -> Iterator[Record | None]:
+        for number, record in enumerate(super().records()):
+            if number == 0:
+                print(f"executes step {self.step}", flush=True)
+            yield record
+
+
 def counter(steps: int = 50) -> Counter:
     """The toy's recipe."""
     return Counter(steps=steps)
@@ -134,7 +150,8 @@ def result(directory: Path) -> tuple[list[Record], dict[str, Any]]:
 
 def main() -> Outcome:
     directory, steps, delay, checkpoint_seconds = sys.argv[1:]
-    run = make_run(Path(directory), steps=int(steps), delay=float(delay))
+    run = make_run(Path(directory))
+    run = replace(run, config=Telling(steps=int(steps), delay=float(delay)))
     return execute(run, checkpoint_seconds=float(checkpoint_seconds))
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import gymnasium as gym
 import numpy as np
@@ -19,13 +19,14 @@ from thrifty.control import (
     ControlConfig,
     ControlExperiment,
     ReplayConfig,
-    SparsityConfig,
+    SACConfig,
+    TD3Config,
 )
-from thrifty.control.times import scaled_times
 from thrifty.rl.environments import Environments, Source
 from thrifty.rl.evaluate import Evaluation, evaluate_policy
 from thrifty.runs import load_state, save_state
 from thrifty.runs.configuration import from_json, to_json
+from thrifty.runs.interruption import Interruption
 from thrifty.runs.progress import ProgressBar
 
 AnyEnvironment = Source | VectorEnv[Any, Any, Any]
@@ -44,101 +45,21 @@ _ACTIVATION_NAMES: dict[type[nn.Module], str] = {
 
 
 class Agent:
-    """What TD3 and SAC agents share; use :class:`thrifty.TD3` or :class:`thrifty.SAC`."""
+    """What TD3 and SAC agents share; use :class:`thrifty.TD3` or :class:`thrifty.SAC`.
 
-    _config_class: ClassVar[type[Any]]
-    _algorithm_class: ClassVar[type[Any]]
-    _policy_delay: int = 1
+    Args:
+        env: id, function, instance or vector environment.
+        config: of the run; its length and time constants follow at the first :meth:`learn`.
+        seed: everything random derives from it.
+    """
 
-    def __init__(
-        self,
-        env: AnyEnvironment,
-        *,
-        learning_rate: float,
-        buffer_size: int | None,
-        learning_starts: int | None,
-        batch_size: int,
-        tau: float,
-        gamma: float,
-        train_freq: int,
-        gradient_steps: int,
-        n_steps: int,
-        actor_sparsity: float,
-        critic_sparsity: float,
-        topology: TopologyName,
-        dynamic_buffer: bool,
-        policy_kwargs: Mapping[str, Any] | None,
-        n_envs: int,
-        seed: int,
-        device: str,
-        options: Mapping[str, Any],
-    ) -> None:
-        if topology not in ("rigl", "set", "static"):
-            raise ValueError(f"unknown topology {topology!r}; choose rigl, set or static")
+    def __init__(self, env: AnyEnvironment, config: ControlConfig, seed: int) -> None:
         self._env = env
+        self._config = config
         self._seed = seed
-        self._topology = topology
-        self._dynamic_buffer = dynamic_buffer
-        self._buffer_size, self._learning_starts = buffer_size, learning_starts
-        self._n_steps = n_steps
-        self._algorithm = self._algorithm_class(
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            tau=tau,
-            discount=gamma,
-            device=_device(device),
-            actor=SparsityConfig(sparsity=actor_sparsity),
-            critic=SparsityConfig(sparsity=critic_sparsity),
-            **_networks(policy_kwargs or {}),
-            **options,
-        )
-        self._run = {
-            "environment": _name(env),
-            "environments": env.num_envs if isinstance(env, VectorEnv) else n_envs,
-            "train_freq": train_freq,
-            "gradient_steps": gradient_steps,
-        }
         self._planned = False
-        # Built now, so that a mistake is told now; the lengths follow at the first learn().
-        self._experiment = ControlExperiment(self._config(1_000_000), seed, env)
-
-    def _config(self, steps: int, evaluate_every: int = 0) -> ControlConfig:
-        """Return the run's configuration for a given length, time constants resolved."""
-        times = scaled_times(
-            steps, policy_delay=self._policy_delay, learning_starts=self._learning_starts
-        )
-        evolving = {
-            "grow": "random" if self._topology == "set" else "gradient",
-            "update_every": times.evolution_interval,
-        }
-        fixed = self._topology == "static"
-        algorithm = dataclasses.replace(
-            self._algorithm,
-            actor=dataclasses.replace(
-                self._algorithm.actor, **evolving, update_until=0 if fixed else times.actor_until
-            ),
-            critic=dataclasses.replace(
-                self._algorithm.critic, **evolving, update_until=0 if fixed else times.critic_until
-            ),
-            n_step=self._n_steps,
-            n_step_delay=times.n_step_delay if self._n_steps > 1 else 0,
-        )
-        config: ControlConfig = self._config_class(
-            **self._run,
-            algorithm=algorithm,
-            steps=steps,
-            scaling=times.scaling,
-            learning_starts=times.learning_starts,
-            evaluate_every=evaluate_every,
-            random_episodes=0,
-            record_every=times.record_every,
-            replay=ReplayConfig(
-                capacity=times.replay_maximum if self._buffer_size is None else self._buffer_size,
-                check_every=times.check_every if self._dynamic_buffer else 0,
-                minimum=times.replay_minimum,
-            ),
-        )
-        return config
+        self._experiment = ControlExperiment(config, seed, env)
+        self._generator = torch.Generator().manual_seed(seed)  # of predictions, not of training
 
     # ------------------------------------------------------------------ using it
 
@@ -172,8 +93,10 @@ class Agent:
         if total_timesteps < 1:
             raise ValueError(f"total_timesteps must be at least 1, got {total_timesteps}")
         if not self._planned:
-            config = self._config(total_timesteps, evaluate_every)
-            self._experiment = ControlExperiment(config, self._seed, self._env)
+            config = dataclasses.replace(
+                self._config, steps=total_timesteps, evaluate_every=evaluate_every
+            )
+            self._experiment.plan(config)
             self._planned = True
         else:
             self._experiment.extend(total_timesteps, evaluate_every)
@@ -193,6 +116,7 @@ class Agent:
 
         Raises:
             ValueError: nothing was planned yet.
+            KeyboardInterrupt: Ctrl-C; the agent is whole and can be saved or resumed.
         """
         if not self._planned:
             raise ValueError("nothing to resume: call learn(total_timesteps) first")
@@ -204,13 +128,15 @@ class Agent:
                 bar = stack.enter_context(
                     ProgressBar(experiment.config.steps, start=experiment.step, force=True)
                 )
+            interruption = stack.enter_context(Interruption())
             for record in experiment.records():
-                if record is None:
-                    continue
-                if bar is not None:
-                    bar.record(record)
-                if not _goes_on(callbacks, record):
-                    break
+                if record is not None:
+                    if bar is not None:
+                        bar.record(record)
+                    if not _goes_on(callbacks, record):
+                        break
+                if interruption.requested:
+                    raise KeyboardInterrupt
         return self
 
     def predict(
@@ -235,7 +161,9 @@ class Agent:
                 f"observation has shape {array.shape}, expected ({environments.observation_dim},) "
                 f"or (batch, {environments.observation_dim})"
             )
-        action, _ = self._experiment.learner.act(np.atleast_2d(array), explore=not deterministic)
+        action, _ = self._experiment.learner.act(
+            np.atleast_2d(array), explore=not deterministic, generator=self._generator
+        )
         action = environments.to_bounds(action)
         return (action[0] if array.ndim == 1 else action), None
 
@@ -309,34 +237,33 @@ class Agent:
         tree = {
             "format": _FORMAT,
             "agent": type(self).__name__,
-            "config": to_json(self._experiment.config),
+            "config": to_json(self._config),
+            "planned": to_json(self._experiment.config) if self._planned else None,
             "seed": self._seed,
-            "planned": self._planned,
-            "choices": {
-                "topology": self._topology,
-                "dynamic_buffer": self._dynamic_buffer,
-                "buffer_size": self._buffer_size,
-                "learning_starts": self._learning_starts,
-                "n_steps": self._n_steps,
-            },
+            "by_id": isinstance(self._env, str),
+            "generator": self._generator.get_state(),
             "experiment": self._experiment.state_dict(),
         }
         save_state(path, tree)
         return path
 
     @classmethod
-    def load(cls, path: Path | str, env: AnyEnvironment | None = None) -> Self:
+    def load(
+        cls, path: Path | str, env: AnyEnvironment | None = None, *, device: str | None = None
+    ) -> Self:
         """Read an agent that :meth:`save` wrote.
 
         Args:
             path: the file.
-            env: the environment; by default the id it was trained on.
+            env: the environment; by default the id that the agent was made with.
+            device: where it goes on; by default where it was.
 
         Returns:
             The agent; :meth:`resume` goes on where it was.
 
         Raises:
-            ValueError: no such agent in the file, or a damaged file.
+            ValueError: no such agent in the file, a damaged file, or an agent that was made with
+                an instance or a function, which ``env`` must then give.
         """
         path = Path(path)
         if not path.exists() and path.with_suffix(".npz").exists():
@@ -348,43 +275,98 @@ class Agent:
             raise ValueError(
                 f"{path} holds a {tree['agent']} agent: use thrifty.{tree['agent']}.load"
             )
-        config: Any = from_json(cls._config_class, tree["config"])
-        try:
-            agent = cls.over(config, tree["seed"], config.environment if env is None else env)
-        except ValueError as problem:
-            if env is not None:
-                raise
+        if env is None and not tree["by_id"]:
             raise ValueError(
-                f"{problem}: {path} was trained on an environment without a known id, "
-                "give it with load(path, env=...)"
-            ) from None
-        for name, value in tree["choices"].items():
-            setattr(agent, f"_{name}", value)
-        agent._planned = tree["planned"]
+                f"{path} was trained on an environment that was not given by its id, such as a "
+                "wrapped instance: give it with load(path, env=...)"
+            )
+
+        def config_of(document: Any) -> ControlConfig:
+            config = from_json(ControlConfig, document)
+            if device is None:
+                return config
+            algorithm = dataclasses.replace(config.algorithm, device=known_device(device))
+            return dataclasses.replace(config, algorithm=algorithm)
+
+        config = config_of(tree["config"])
+        agent = cls.over(config.environment if env is None else env, config, tree["seed"])
+        if tree["planned"] is not None:
+            agent._experiment.plan(config_of(tree["planned"]))
+            agent._planned = True
         agent._experiment.load_state_dict(tree["experiment"])
+        agent._generator.set_state(tree["generator"])
         return agent
 
     @classmethod
-    def over(cls, config: Any, seed: int, env: AnyEnvironment) -> Self:
-        """Return an agent around an experiment of the given configuration.
+    def over(cls, env: AnyEnvironment, config: ControlConfig, seed: int) -> Self:
+        """Return an agent of the given configuration.
 
         Args:
-            config: of the class that belongs to this agent.
-            seed: of the run.
             env: where it trains.
+            config: of the run.
+            seed: of the run.
         """
         agent = cls.__new__(cls)
-        agent._env, agent._seed, agent._algorithm = env, seed, config.algorithm
-        agent._policy_delay = getattr(config.algorithm, "policy_delay", 1)
-        agent._topology, agent._dynamic_buffer = "rigl", config.replay.check_every > 0
-        agent._buffer_size, agent._learning_starts = config.replay.capacity, config.learning_starts
-        agent._n_steps, agent._planned = config.algorithm.n_step, True
-        agent._run = {
-            name: getattr(config, name)
-            for name in ("environment", "environments", "train_freq", "gradient_steps")
-        }
-        agent._experiment = ControlExperiment(config, seed, env)
+        Agent.__init__(agent, env, config, seed)
         return agent
+
+
+def control_config(
+    algorithm: TD3Config | SACConfig,
+    env: AnyEnvironment,
+    *,
+    buffer_size: int | None,
+    learning_starts: int | None,
+    train_freq: int,
+    gradient_steps: int,
+    n_envs: int,
+    topology: TopologyName,
+    dynamic_buffer: bool,
+) -> ControlConfig:
+    """Return the configuration of an agent's runs, their length still open.
+
+    Args:
+        algorithm: hyper-parameters; its networks' schedules follow the topology.
+        env: as given to the agent.
+        buffer_size: largest number of transitions; None is the length of the run.
+        learning_starts: warm-up in steps; None is its fraction of the run.
+        train_freq: steps of all environments between rounds of updates.
+        gradient_steps: updates in a round.
+        n_envs: copies of the environment.
+        topology: rigl, set or static.
+        dynamic_buffer: whether the capacity adapts.
+
+    Raises:
+        ValueError: an unknown topology, the name of a policy class, or a second number of copies.
+    """
+    if topology not in ("rigl", "set", "static"):
+        raise ValueError(f"unknown topology {topology!r}; choose rigl, set or static")
+    if isinstance(env, str) and env.endswith("Policy"):
+        raise ValueError(
+            f"the first argument is the environment, not a policy class such as {env!r}: "
+            "networks are set by policy_kwargs"
+        )
+    if isinstance(env, VectorEnv) and n_envs not in (1, env.num_envs):
+        raise ValueError(f"the vector environment has {env.num_envs} copies, n_envs is {n_envs}")
+    network: dict[str, Any] = {
+        "grow": "random" if topology == "set" else "gradient",
+        "update_until": 0 if topology == "static" else None,
+    }
+    return ControlConfig(
+        environment=_name(env),
+        environments=env.num_envs if isinstance(env, VectorEnv) else n_envs,
+        learning_starts=learning_starts,
+        train_freq=train_freq,
+        gradient_steps=gradient_steps,
+        evaluate_every=0,
+        random_episodes=0,
+        replay=ReplayConfig(capacity=buffer_size, check_every=None if dynamic_buffer else 0),
+        algorithm=dataclasses.replace(
+            algorithm,
+            actor=dataclasses.replace(algorithm.actor, **network),
+            critic=dataclasses.replace(algorithm.critic, **network),
+        ),
+    )
 
 
 def _goes_on(callbacks: Iterable[Callback], record: Record) -> bool:
@@ -392,7 +374,12 @@ def _goes_on(callbacks: Iterable[Callback], record: Record) -> bool:
     return all(answer is not False for answer in answers)
 
 
-def _device(name: str) -> str:
+def known_device(name: str) -> str:
+    """Return a torch device by name, "auto" included.
+
+    Raises:
+        ValueError: a GPU that is not there.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -407,8 +394,12 @@ def _name(env: AnyEnvironment) -> str:
     return spec.id if spec is not None else getattr(env, "__name__", type(env).__name__)
 
 
-def _networks(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate Stable-Baselines3's policy_kwargs."""
+def networks(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate Stable-Baselines3's policy_kwargs into fields of a configuration.
+
+    Raises:
+        ValueError: unknown keys, or widths that are no positive integers.
+    """
     unknown = set(policy_kwargs) - {"net_arch", "activation_fn", "layer_norm"}
     if unknown:
         raise ValueError(
@@ -422,6 +413,9 @@ def _networks(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
         actor, critic = widths["pi"], widths["qf"]
     else:
         actor = critic = widths
+    for width in (*actor, *critic):
+        if type(width) is not int or width < 1:
+            raise ValueError(f"net_arch takes positive integers, got {width!r}")
     activation = policy_kwargs.get("activation_fn", "relu")
     return {
         "actor_hidden": tuple(actor),

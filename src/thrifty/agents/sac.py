@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from thrifty.agents.agent import Agent, AnyEnvironment, TopologyName
-from thrifty.control import SACConfig, SACExperimentConfig
+from thrifty.agents.agent import (
+    Agent,
+    AnyEnvironment,
+    TopologyName,
+    control_config,
+    known_device,
+    networks,
+)
+from thrifty.control import SACConfig, SparsityConfig
 
 
 class SAC(Agent):
@@ -45,9 +52,6 @@ class SAC(Agent):
     Reference: Haarnoja et al. (2018); RLx2 (Tan et al., ICLR 2023).
     """
 
-    _config_class = SACExperimentConfig
-    _algorithm_class = SACConfig
-
     def __init__(
         self,
         env: AnyEnvironment,
@@ -73,31 +77,32 @@ class SAC(Agent):
         device: str = "cpu",
     ) -> None:
         first, learned = _entropy_coefficient(ent_coef)
-        super().__init__(
-            env,
+        algorithm = SACConfig(
+            **networks(policy_kwargs or {}),
             learning_rate=learning_rate,
-            buffer_size=buffer_size,
-            learning_starts=learning_starts,
             batch_size=batch_size,
             tau=tau,
-            gamma=gamma,
+            discount=gamma,
+            entropy_coefficient=first,
+            learn_entropy_coefficient=learned,
+            target_entropy=None if target_entropy == "auto" else float(target_entropy),
+            n_step=n_steps,
+            actor=SparsityConfig(sparsity=actor_sparsity),
+            critic=SparsityConfig(sparsity=critic_sparsity),
+            device=known_device(device),
+        )
+        config = control_config(
+            algorithm,
+            env,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
             train_freq=train_freq,
             gradient_steps=gradient_steps,
-            n_steps=n_steps,
-            actor_sparsity=actor_sparsity,
-            critic_sparsity=critic_sparsity,
+            n_envs=n_envs,
             topology=topology,
             dynamic_buffer=dynamic_buffer,
-            policy_kwargs=policy_kwargs,
-            n_envs=n_envs,
-            seed=seed,
-            device=device,
-            options={
-                "entropy_coefficient": first,
-                "learn_entropy_coefficient": learned,
-                "target_entropy": None if target_entropy == "auto" else float(target_entropy),
-            },
         )
+        super().__init__(env, config, seed)
 
 
 def _entropy_coefficient(ent_coef: float | str) -> tuple[float, bool]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from thrifty.agents.agent import Agent
 from thrifty.agents.sac import SAC
 from thrifty.agents.td3 import TD3
-from thrifty.control import ControlConfig, TD3ExperimentConfig
+from thrifty.control import ControlConfig, TD3Config
 from thrifty.runs import read_checkpoint, read_run
 
 
@@ -27,7 +27,7 @@ def load_run_policy(directory: Path | str) -> Agent:
     config = run.config
     if not isinstance(config, ControlConfig):
         raise ValueError(f"{directory} is a run of {run.recipe}, which has no policy to play")
-    kind = TD3 if isinstance(config, TD3ExperimentConfig) else SAC
-    agent: Agent = kind.over(config, run.seed, config.environment)
+    kind = TD3 if isinstance(config.algorithm, TD3Config) else SAC
+    agent: Agent = kind.over(config.environment, config, run.seed)
     agent.learner.load_state_dict(checkpoint.experiment["learner"])
     return agent

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from thrifty.agents.agent import Agent, AnyEnvironment, TopologyName
-from thrifty.control import TD3Config, TD3ExperimentConfig
+from thrifty.agents.agent import (
+    Agent,
+    AnyEnvironment,
+    TopologyName,
+    control_config,
+    known_device,
+    networks,
+)
+from thrifty.control import SparsityConfig, TD3Config
 
 
 class TD3(Agent):
@@ -49,9 +56,6 @@ class TD3(Agent):
     Reference: Fujimoto et al. (2018); RLx2 (Tan et al., ICLR 2023).
     """
 
-    _config_class = TD3ExperimentConfig
-    _algorithm_class = TD3Config
-
     def __init__(
         self,
         env: AnyEnvironment,
@@ -78,30 +82,30 @@ class TD3(Agent):
         seed: int = 0,
         device: str = "cpu",
     ) -> None:
-        self._policy_delay = policy_delay
-        super().__init__(
-            env,
+        algorithm = TD3Config(
+            **networks(policy_kwargs or {}),
             learning_rate=learning_rate,
-            buffer_size=buffer_size,
-            learning_starts=learning_starts,
             batch_size=batch_size,
             tau=tau,
-            gamma=gamma,
+            discount=gamma,
+            policy_delay=policy_delay,
+            exploration_noise=action_noise,
+            target_noise=target_policy_noise,
+            target_noise_clip=target_noise_clip,
+            n_step=n_steps,
+            actor=SparsityConfig(sparsity=actor_sparsity),
+            critic=SparsityConfig(sparsity=critic_sparsity),
+            device=known_device(device),
+        )
+        config = control_config(
+            algorithm,
+            env,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
             train_freq=train_freq,
             gradient_steps=gradient_steps,
-            n_steps=n_steps,
-            actor_sparsity=actor_sparsity,
-            critic_sparsity=critic_sparsity,
+            n_envs=n_envs,
             topology=topology,
             dynamic_buffer=dynamic_buffer,
-            policy_kwargs=policy_kwargs,
-            n_envs=n_envs,
-            seed=seed,
-            device=device,
-            options={
-                "policy_delay": policy_delay,
-                "exploration_noise": action_noise,
-                "target_noise": target_policy_noise,
-                "target_noise_clip": target_noise_clip,
-            },
         )
+        super().__init__(env, config, seed)

@@ -25,11 +25,10 @@ from thrifty.bench.timing import Seconds, interleave, summarise
 from thrifty.control import (
     ControlConfig,
     ControlExperiment,
+    ReplayConfig,
     SACConfig,
-    SACExperimentConfig,
     SparsityConfig,
     TD3Config,
-    TD3ExperimentConfig,
 )
 from thrifty.rl.environments import make_environment
 
@@ -84,10 +83,13 @@ def measure(*, rounds: int = 20, steps: int = 100, loop_steps: int = 1000) -> li
         torch.set_num_threads(threads)
 
 
-def _config(kind: type[ControlConfig], **changes: Any) -> Any:
+def _config(**changes: Any) -> ControlConfig:
     """A run that neither ends nor evaluates nor reports, with updates from the start."""
     quiet = {"evaluate_every": 0, "random_episodes": 0, "record_every": _NEVER, "steps": _NEVER}
-    return kind(environment=ENVIRONMENT, learning_starts=0, **{**quiet, **changes})
+    replay = ReplayConfig(capacity=1_000_000)
+    return ControlConfig(
+        environment=ENVIRONMENT, learning_starts=0, replay=replay, **{**quiet, **changes}
+    )
 
 
 def _advance(records: Iterator[object], steps: int) -> Callable[[], None]:
@@ -116,7 +118,7 @@ def _simulate(steps: int) -> Callable[[], None]:
 
 def _without_update(rounds: int, steps: int) -> list[Row]:
     env = TimedEnvironment(make_environment(ENVIRONMENT))
-    experiment = ControlExperiment(_config(TD3ExperimentConfig, gradient_steps=0), 0, source=env)
+    experiment = ControlExperiment(_config(gradient_steps=0), 0, source=env)
     advance = _advance(experiment.records(), steps)
     inside: list[float] = []
 
@@ -141,9 +143,9 @@ def _with_update(rounds: int, steps: int) -> list[Row]:
         td3, actor=SparsityConfig(sparsity=0.9), critic=SparsityConfig(sparsity=0.85)
     )
     experiments: dict[str, ControlExperiment] = {
-        "thrifty TD3": _config(TD3ExperimentConfig, algorithm=td3).build(0),
-        "thrifty TD3 sparse": _config(TD3ExperimentConfig, algorithm=sparse).build(0),
-        "thrifty SAC": _config(SACExperimentConfig, algorithm=sac).build(0),
+        "thrifty TD3": _config(algorithm=td3).build(0),
+        "thrifty TD3 sparse": _config(algorithm=sparse).build(0),
+        "thrifty SAC": _config(algorithm=sac).build(0),
     }
     actions = {name: _advance(one.records(), steps) for name, one in experiments.items()}
     sparsity = {name: one.sparsity()["all"] for name, one in experiments.items()}

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import importlib.metadata
 import json
 import math
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,7 +116,7 @@ def circumstances(command: str) -> dict[str, Any]:
     machine = describe_environment()
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         machine["versions"]["stable_baselines3"] = importlib.metadata.version("stable_baselines3")
-    one, five, _ = os.getloadavg()
+    one, five, _ = os.getloadavg() if hasattr(os, "getloadavg") else (None,) * 3  # not on Windows
     return {
         "command": command,
         "versions": machine["versions"],
@@ -158,6 +160,23 @@ def validate(document: Mapping[str, Any]) -> list[Row]:
         if not math.isclose(row.ratio * other, row.value, rel_tol=1e-6):
             raise ValueError(f"row {number}: {row.value} over {other} is not {row.ratio}")
     return rows
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of a file to come, and make sure that it can be written.
+
+    Raises:
+        ValueError: it cannot; the message names it.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as problem:
+        raise ValueError(
+            f"{path} cannot be written ({problem.strerror}): choose another file"
+        ) from None
 
 
 def write(path: Path, rows: Sequence[Row], *, command: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from thrifty.control.config import ControlConfig, ReplayConfig
-from thrifty.control.experiment import ControlExperiment, SACExperimentConfig, TD3ExperimentConfig
+from thrifty.control.experiment import ControlExperiment
 from thrifty.control.sac import SAC, SACConfig
 from thrifty.control.sparse_network import SparseNetwork, SparsityConfig
 from thrifty.control.td3 import TD3, TD3Config
@@ -15,9 +15,7 @@ __all__ = [
     "ControlExperiment",
     "ReplayConfig",
     "SACConfig",
-    "SACExperimentConfig",
     "SparseNetwork",
     "SparsityConfig",
     "TD3Config",
-    "TD3ExperimentConfig",
 ]

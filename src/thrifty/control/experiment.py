@@ -15,19 +15,16 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from thrifty.control.config import ControlConfig, check_algorithm, check_config
+from thrifty.control.config import ControlConfig, check_algorithm
 from thrifty.control.learner import Learner
-from thrifty.control.sac import SACConfig
-from thrifty.control.td3 import TD3Config
 from thrifty.rl.environments import Environments, Source
-from thrifty.rl.evaluate import evaluate_policy, evaluate_random
+from thrifty.rl.evaluate import Evaluation, random_policy, run_episode
 from thrifty.rl.transitions import Replay, adapt_capacity
 
 Record = dict[str, Any]
@@ -38,7 +35,7 @@ class ControlExperiment:
     """A run of TD3 or SAC on one environment.
 
     Args:
-        config: what to run (:class:`TD3ExperimentConfig` or :class:`SACExperimentConfig`).
+        config: what to run.
         seed: everything random derives from it.
         source: an environment instance, a function that makes one, or a vector environment, in
             place of ``config.environment``.
@@ -53,11 +50,12 @@ class ControlExperiment:
         seed: int,
         source: Source | VectorEnv[Any, Any, Any] | None = None,
     ) -> None:
-        algorithm: TD3Config | SACConfig = config.algorithm  # type: ignore[attr-defined]
-        check_config(config)
+        if type(seed) is not int or seed < 0:
+            raise ValueError(f"the seed must be an integer of at least 0, got {seed!r}")
+        self.config = config.resolved()
+        algorithm = self.config.algorithm
         check_algorithm(algorithm)
         seeds = np.random.SeedSequence(seed).generate_state(5, np.uint32).tolist()
-        self.config = config
         self._source = config.environment if source is None else source
         self._scale_actions = getattr(algorithm, "action_scale", "action") == "action"
         self.environments = Environments(
@@ -69,45 +67,78 @@ class ControlExperiment:
         self.learner: Learner = algorithm.build(
             self.environments.observation_dim, self.environments.action_dim, seed=seeds[1]
         )
-        self.replay = Replay(
-            config.replay.capacity,
-            self.environments.observation_dim,
-            self.environments.action_dim,
-            self.environments.count,
-        )
+        self.replay = self._new_replay()
         self._warmup_rng = np.random.default_rng(seeds[2])
         self._replay_rng = np.random.default_rng(seeds[3])
         self._evaluation_seed = seeds[4]
         self._evaluation: Environments | None = None
         self.step = 0
-        self.updates = 0
         self._episodes = 0
         self._began = False
         self._ended = False
         self._n_step = 1
         self._vector_steps = 0
+        # What is still to do before the next step, in this order.
+        self._random_due = 0
+        self._updates_due = 0
+        self._progress_due = False
+        self._evaluation_due = False
+        self._evaluated: list[list[float]] = []  # return and length of the episodes so far
         self._recent_returns: list[float] = []
         self._loss_sums: dict[str, tuple[float, int]] = {}
         self._last_evaluation: Record | None = None
         self._pending: deque[Record] = deque()
 
+    def _new_replay(self) -> Replay:
+        capacity = self.config.replay.capacity
+        assert capacity is not None, "a resolved configuration has every number"
+        return Replay(
+            capacity,
+            self.environments.observation_dim,
+            self.environments.action_dim,
+            self.environments.count,
+        )
+
+    def plan(self, config: ControlConfig) -> None:
+        """Change the plan of a run that has not begun: its length and time constants.
+
+        Networks, environments and random numbers stay as they are.
+        """
+        assert not self._began, "a run that has begun keeps its plan; see extend"
+        self.config = config.resolved()
+        self.learner.plan(self.config.algorithm)
+        self.replay = self._new_replay()
+
     # ------------------------------------------------------------------ the stream
 
     def records(self) -> Iterator[Record | None]:
-        """Yield what happens, and None after a step without news, until the last step."""
+        """Yield what happens, and None between two pieces of work without news, until the end.
+
+        A piece of work is a step of all environments, an update, or an episode of an evaluation.
+        """
         if not self._began:
-            self._begin()
             self._began = True
+            self._begin()
         while True:
-            while self._pending:
+            if self._pending:
                 yield self._pending.popleft()
-            if self.step >= self.config.steps:
-                if self._ended:
-                    return
-                self._end()
-                self._ended = True
                 continue
-            self._advance()
+            if self._random_due:
+                self._random_episode()
+            elif self._updates_due:
+                self._updates_due -= 1
+                self._update()
+            elif self._progress_due:
+                self._progress_due = False
+                self._progress()
+            elif self._evaluation_due:
+                self._evaluation_episode()
+            elif self.step < self.config.steps:
+                self._advance()
+            elif not self._ended:
+                self._end()
+            else:
+                return
             if not self._pending:
                 yield None
 
@@ -132,23 +163,19 @@ class ControlExperiment:
             scaling=self.config.scaling,
             layers=layers,
             ledger=self.learner.ledger(),
-            device=self.config.algorithm.device,  # type: ignore[attr-defined]
+            device=self.config.algorithm.device,
             backend="reference",
             backend_reason="masked dense torch",
         )
-        if self.config.random_episodes > 0:
-            control = evaluate_random(
-                self._evaluation_environment(), self.config.random_episodes, self._evaluation_seed
-            )
-            self._record("random_policy", returns=control.returns, return_mean=control.return_mean)
-        if self.config.evaluate_every > 0:
-            self._evaluate()
+        self._random_due = self.config.random_episodes
+        self._evaluation_due = bool(self.config.evaluate_every)
 
     def _advance(self) -> None:
-        """Take one step of all environments and the updates that follow it."""
+        """Take one step of all environments, and note what is due after it."""
         config, envs = self.config, self.environments
         observation = envs.observation
-        if self.step < config.learning_starts:
+        learning_starts = config.learning_starts or 0
+        if self.step < learning_starts:
             shape = (envs.count, envs.action_dim)
             action = self._warmup_rng.uniform(-1.0, 1.0, shape).astype(np.float32)
             policy_action = action
@@ -165,7 +192,7 @@ class ControlExperiment:
             truncated=step.truncated,
             valid=step.valid,
         )
-        trains = self.step >= config.learning_starts
+        trains = self.step >= learning_starts
         self.step += envs.count
         self._vector_steps += 1
         for value, _ in step.finished:
@@ -174,20 +201,19 @@ class ControlExperiment:
         if self._passes(config.replay.check_every):
             self._check_capacity()
         if trains and self._vector_steps % config.train_freq == 0:
-            rounds = config.gradient_steps
-            for _ in range(config.train_freq * envs.count if rounds < 0 else rounds):
-                self._update()
-        if self._passes(config.record_every):
-            self._progress()
-        if self._passes(config.evaluate_every):
-            self._evaluate()
+            every = config.train_freq * envs.count
+            self._updates_due = every if config.gradient_steps < 0 else config.gradient_steps
+        self._progress_due = self._passes(config.record_every)
+        self._evaluation_due = self._passes(config.evaluate_every)
 
-    def _passes(self, every: int) -> bool:
+    def _passes(self, every: int | None) -> bool:
         """Whether the step just taken reached or passed a multiple of ``every``."""
-        return every > 0 and self.step // every > (self.step - self.environments.count) // every
+        if not every:
+            return False
+        return self.step // every > (self.step - self.environments.count) // every
 
     def _update(self) -> None:
-        algorithm: TD3Config | SACConfig = self.config.algorithm  # type: ignore[attr-defined]
+        algorithm = self.config.algorithm
         n_step = self.learner.n_step
         if n_step != self._n_step:
             self._n_step = n_step
@@ -196,7 +222,6 @@ class ControlExperiment:
             algorithm.batch_size, n_step=n_step, discount=algorithm.discount, rng=self._replay_rng
         )
         losses, moved = self.learner.update(batch)
-        self.updates += 1
         for name, value in losses.items():
             total, count = self._loss_sums.get(name, (0.0, 0))
             self._loss_sums[name] = (total + value, count + 1)
@@ -207,11 +232,12 @@ class ControlExperiment:
                 update=update.step,
                 drop_fraction=update.drop_fraction,
                 layers={name: change._asdict() for name, change in update.layers.items()},
-                survival=self.learner.networks()[network].topology.survival,
+                survival=update.survival,
             )
 
     def _check_capacity(self) -> None:
         rule = self.config.replay
+        assert rule.minimum is not None, "a resolved configuration has every number"
         change = adapt_capacity(
             self.replay,
             self.learner.policy,
@@ -246,7 +272,7 @@ class ControlExperiment:
         losses, self._loss_sums = self._loss_sums, {}
         self._record(
             "train",
-            updates=self.updates,
+            updates=self.learner.updates,
             episodes=self._episodes,
             **{"return": float(np.mean(returns)) if returns else None},
             sparsity=sparsity["all"],
@@ -283,22 +309,45 @@ class ControlExperiment:
             )
         return self._evaluation
 
-    def _evaluate(self) -> None:
-        result = evaluate_policy(
-            self._evaluation_environment(),
-            lambda observation: self.learner.act(observation, explore=False)[0],
-            self.config.evaluation_episodes,
+    def _random_episode(self) -> None:
+        """Run an episode of the uniformly random control; the last one makes the record."""
+        number = len(self._evaluated)
+        environments = self._evaluation_environment()
+        policy = random_policy(environments.action_dim, self._evaluation_seed + number)
+        self._evaluated.append([*run_episode(environments, policy, number)])
+        self._random_due -= 1
+        if not self._random_due:
+            control = self._evaluated_episodes()
+            self._record("random_policy", returns=control.returns, return_mean=control.return_mean)
+
+    def _evaluation_episode(self) -> None:
+        """Run an episode of the evaluation that is due; the last one makes the record."""
+        self._evaluated.append(
+            [
+                *run_episode(
+                    self._evaluation_environment(),
+                    lambda observation: self.learner.act(observation, explore=False)[0],
+                    len(self._evaluated),
+                )
+            ]
         )
-        fields = {"return_mean": result.return_mean, "return_std": result.return_std}
-        self._last_evaluation = {"step": self.step, **fields}
-        self._record("evaluation", returns=result.returns, lengths=result.lengths, **fields)
+        if len(self._evaluated) == self.config.evaluation_episodes:
+            self._evaluation_due = False
+            result = self._evaluated_episodes()
+            fields = {"return_mean": result.return_mean, "return_std": result.return_std}
+            self._last_evaluation = {"step": self.step, **fields}
+            self._record("evaluation", returns=result.returns, lengths=result.lengths, **fields)
+
+    def _evaluated_episodes(self) -> Evaluation:
+        finished, self._evaluated = self._evaluated, []
+        return Evaluation([value for value, _ in finished], [int(steps) for _, steps in finished])
 
     def _end(self) -> None:
-        if self.config.evaluate_every > 0 and (
-            self._last_evaluation is None or self._last_evaluation["step"] < self.step
-        ):
-            self._evaluate()
         last = self._last_evaluation or {}
+        if self.config.evaluate_every and last.get("step") != self.step:
+            self._evaluation_due = True
+            return
+        self._ended = True
         self._record("end", return_mean=last.get("return_mean"), return_std=last.get("return_std"))
 
     # ------------------------------------------------------------------ state
@@ -307,12 +356,18 @@ class ControlExperiment:
         """Return everything that affects the future; complete at every yield."""
         return {
             "step": self.step,
-            "updates": self.updates,
             "episodes": self._episodes,
             "began": self._began,
             "ended": self._ended,
             "n_step": self._n_step,
             "vector_steps": self._vector_steps,
+            "due": {
+                "random": self._random_due,
+                "updates": self._updates_due,
+                "progress": self._progress_due,
+                "evaluation": self._evaluation_due,
+            },
+            "evaluated": [list(pair) for pair in self._evaluated],
             "recent_returns": list(self._recent_returns),
             "loss_sums": {name: list(pair) for name, pair in self._loss_sums.items()},
             "last_evaluation": self._last_evaluation,
@@ -336,43 +391,15 @@ class ControlExperiment:
             self.replay.end_episodes()
         self._warmup_rng.bit_generator.state = state["warmup_rng"]
         self._replay_rng.bit_generator.state = state["replay_rng"]
-        self.step, self.updates = state["step"], state["updates"]
+        self.step = state["step"]
         self._episodes, self._n_step = state["episodes"], state["n_step"]
         self._began, self._ended = state["began"], state["ended"]
         self._vector_steps = state["vector_steps"]
+        due = state["due"]
+        self._random_due, self._updates_due = due["random"], due["updates"]
+        self._progress_due, self._evaluation_due = due["progress"], due["evaluation"]
+        self._evaluated = [list(pair) for pair in state["evaluated"]]
         self._recent_returns = list(state["recent_returns"])
         self._loss_sums = {n: (total, count) for n, (total, count) in state["loss_sums"].items()}
         self._last_evaluation = state["last_evaluation"]
         self._pending = deque(state["pending"])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TD3ExperimentConfig(ControlConfig):
-    """A run of TD3."""
-
-    algorithm: TD3Config = field(default_factory=TD3Config)
-    """Hyper-parameters of the learner."""
-
-    def build(self, seed: int) -> ControlExperiment:
-        """Return the experiment at its first step.
-
-        Raises:
-            ValueError: an environment or a number that cannot work, with the remedy.
-        """
-        return ControlExperiment(self, seed)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SACExperimentConfig(ControlConfig):
-    """A run of SAC."""
-
-    algorithm: SACConfig = field(default_factory=SACConfig)
-    """Hyper-parameters of the learner."""
-
-    def build(self, seed: int) -> ControlExperiment:
-        """Return the experiment at its first step.
-
-        Raises:
-            ValueError: an environment or a number that cannot work, with the remedy.
-        """
-        return ControlExperiment(self, seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from thrifty.control.sparse_network import SparseNetwork
@@ -18,6 +19,7 @@ class Learner(Protocol):
     """A learner: acts, updates, and knows nothing of environments or replay."""
 
     name: str
+    updates: int
 
     @property
     def n_step(self) -> int:
@@ -28,8 +30,14 @@ class Learner(Protocol):
         """Return noise-free normalised actions."""
         ...
 
-    def act(self, observation_EO: Floats, /, *, explore: bool) -> tuple[Floats, Floats]:
+    def act(
+        self, observation_EO: Floats, /, *, explore: bool, generator: torch.Generator | None = None
+    ) -> tuple[Floats, Floats]:
         """Return the actions to take and the noise-free ones."""
+        ...
+
+    def plan(self, config: Any, /) -> None:
+        """Take over the time constants of a run that begins."""
         ...
 
     def update(self, batch: Batch, /) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:

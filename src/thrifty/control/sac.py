@@ -35,11 +35,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thrifty.control.sparse_network import SparseNetwork, SparsityConfig
+from thrifty.control.sparse_network import (
+    SparseNetwork,
+    SparsityConfig,
+    check_targets,
+    schedule_of,
+    twin_shapes,
+)
 from thrifty.rl.networks import Activation, GaussianActor, Initialisation, TwinCritic
 from thrifty.rl.targets import polyak_update
 from thrifty.rl.transitions import Batch
-from thrifty.sparse import Ledger, TopologyUpdate, ratio, sac_training_flops
+from thrifty.sparse import LayerCost, Ledger, TopologyUpdate, ratio, sac_training_flops
 
 Floats = NDArray[np.float32]
 
@@ -84,8 +90,8 @@ class SACConfig:
     """The factor before the tanh where ``action_scale`` is pre_tanh: the largest action."""
     n_step: int = 1
     """Steps of the target once the delay has passed."""
-    n_step_delay: int = 0
-    """Updates before targets become n-step."""
+    n_step_delay: int | None = None
+    """Updates before targets become n-step; None is a tenth of the run's, or 0 outside of a run."""
     targets_at_start: Literal["masked", "dense"] = "masked"
     """Whether the target critic starts sparse; the published code leaves it dense until the first
     soft update."""
@@ -95,6 +101,8 @@ class SACConfig:
     """Sparsity of the actor."""
     critic: SparsityConfig = field(default_factory=SparsityConfig)
     """Sparsity of both critics, one pool of links."""
+    dense_twin_hidden: tuple[int, ...] | None = None
+    """Hidden widths of the dense agent that the ledger compares with; None is this agent's own."""
     device: str = "cpu"
     """Torch device of the updates."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -121,6 +129,7 @@ class SAC:
         self, config: SACConfig, observation_dim: int, action_dim: int, *, seed: int = 0
     ) -> None:
         self.config = config
+        check_targets(config.targets_at_start, config.actor, config.critic)
         self.device = torch.device(config.device)
         self.dtype = getattr(torch, config.dtype)
         seeds = np.random.SeedSequence(seed).generate_state(4, np.uint32).tolist()
@@ -169,7 +178,7 @@ class SAC:
     @property
     def n_step(self) -> int:
         """Return the length of the windows that the next update wants."""
-        return self.config.n_step if self.updates + 1 >= self.config.n_step_delay else 1
+        return self.config.n_step if self.updates + 1 >= (self.config.n_step_delay or 0) else 1
 
     @torch.no_grad()
     def policy(self, observation_BO: Tensor) -> Tensor:
@@ -178,12 +187,15 @@ class SAC:
         return action.to("cpu", torch.float32)
 
     @torch.no_grad()
-    def act(self, observation_EO: Floats, *, explore: bool) -> tuple[Floats, Floats]:
+    def act(
+        self, observation_EO: Floats, *, explore: bool, generator: torch.Generator | None = None
+    ) -> tuple[Floats, Floats]:
         """Choose normalised actions.
 
         Args:
             observation_EO: observations, float32 [E, O].
             explore: draw from the policy instead of taking its mean.
+            generator: of the draws; by default the training's own.
 
         Returns:
             the actions to take and the noise-free ones, float32 [E, A] each.
@@ -192,7 +204,8 @@ class SAC:
         mean, log_std = self.actor.module.distribution(observation)
         action = quiet = torch.tanh(mean)
         if explore:
-            noise = torch.randn(mean.shape, generator=self.generator).to(self.device, self.dtype)
+            noise = torch.randn(mean.shape, generator=generator or self.generator)
+            noise = noise.to(self.device, self.dtype)
             action = torch.tanh(mean + log_std.exp() * noise)
         return action.to("cpu", torch.float32).numpy(), quiet.to("cpu", torch.float32).numpy()
 
@@ -279,6 +292,12 @@ class SAC:
         )
         self.stale_gradient = {n: 0.5 * g for n, g in zip(names, gradients, strict=True)}
 
+    def plan(self, config: SACConfig) -> None:
+        """Take over the time constants of a run that begins: n-step delay and schedules."""
+        self.config = config
+        self.actor.evolution.schedule = schedule_of(config.actor)
+        self.critic.evolution.schedule = schedule_of(config.critic)
+
     def networks(self) -> dict[str, SparseNetwork[Any]]:
         """Return the sparse networks by name."""
         return {"actor": self.actor, "critic": self.critic}
@@ -288,9 +307,7 @@ class SAC:
 
         The dense twin is the plain algorithm, whose targets look one step ahead.
         """
-        ledger = Ledger(
-            self.actor.costs("actor") + self.critic.costs("critic"), copies={"critic": 2}
-        )
+        ledger = Ledger(self._costs(), copies={"critic": 2})
         actor, critic = ledger.forward_flops("actor"), ledger.forward_flops("critic")
         batch, n = self.config.batch_size, self.config.n_step
         return {
@@ -302,6 +319,15 @@ class SAC:
             "inference_flops": actor,
             "rows": [asdict(row) for row in ledger.rows],
         }
+
+    def _costs(self) -> tuple[LayerCost, ...]:
+        hidden = self.config.dense_twin_hidden
+        if hidden is None:
+            return self.actor.costs("actor") + self.critic.costs("critic")
+        actor, critic = self.actor.module, self.critic.module
+        return self.actor.costs("actor", twin_shapes(actor, hidden)) + self.critic.costs(
+            "critic", twin_shapes(critic, hidden)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that affects the future."""

@@ -7,15 +7,15 @@ clean; the published SAC of RLx2 does not do it (see :mod:`thrifty.control.sac`)
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from thrifty import sparse
+from thrifty.control import ingredients
 from thrifty.sparse import LayerCost, Topology, TopologyEvolution, TopologyUpdate
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -33,16 +33,17 @@ class SparsityConfig:
     """First mask: redrawn (random, density-corrected fan-in), subset (random, values kept), largest
     (largest weights kept; published), or module:function."""
     drop: str = "magnitude"
-    """Score of existing links; the lowest are dropped."""
+    """Score of existing links, of which the lowest are dropped: magnitude, mest(NUMBER), ..."""
     grow: str = "gradient"
-    """Score of candidate links; the highest are grown: gradient (RigL), random (SET), or
-    module:function."""
+    """Growth rule: gradient (RigL), random (SET), mest(NUMBER), shares such as
+    gradient*3 + random*1, or module:function."""
     drop_fraction: float = 0.5
     """Share of links replaced at the first evolution step; falls to 0 along a cosine."""
-    update_every: int = 10_000
-    """Optimizer steps of this network between evolution steps."""
-    update_until: int = 0
-    """Last optimizer step (exclusive) at which links move; 0 keeps the topology fixed."""
+    update_every: int | None = None
+    """Optimizer steps of this network between evolution steps; None is 1/300 of the run."""
+    update_until: int | None = None
+    """Last optimizer step (exclusive) at which links move; 0 keeps the topology fixed, None moves
+    them to the end of the run (outside of a run: fixed)."""
     moments: Literal["zero", "keep"] = "zero"
     """Optimizer moments of dropped and grown links; the published code keeps them."""
     regrown: Literal["zero", "keep"] = "zero"
@@ -51,22 +52,16 @@ class SparsityConfig:
     """Whether an evolution step takes the optimizer step; the published code skips it."""
 
 
-def ingredient(name: str) -> Any:
-    """Return a function of :mod:`thrifty.sparse` by name, or any ``module:function``.
-
-    Raises:
-        ValueError: no such function; the message lists what exists.
-    """
-    if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as problem:
-            raise ValueError(f"cannot import {name!r}: {problem}") from problem
-    if name not in sparse.__all__:
-        known = ", ".join(n for n in sparse.__all__ if n.islower())
-        raise ValueError(f"thrifty.sparse has no {name!r}; it has {known}")
-    return getattr(sparse, name)
+def schedule_of(config: SparsityConfig) -> sparse.SparsitySchedule:
+    """Return when links move and how many; outside of a run, unresolved, they stay."""
+    if not config.update_until or config.update_every is None:
+        return sparse.Static(config.sparsity)
+    return sparse.Cosine(
+        config.sparsity,
+        initial_drop_fraction=config.drop_fraction,
+        update_every=config.update_every,
+        update_until=config.update_until,
+    )
 
 
 class SparseNetwork(Generic[Module]):
@@ -86,25 +81,15 @@ class SparseNetwork(Generic[Module]):
         self.topology: Topology = sparse.sparsify(
             module,
             sparsity=config.sparsity,
-            allocate=ingredient(config.allocate),
-            initial=ingredient(config.initial),
+            allocate=ingredients.allocation(config.allocate),
+            initial=ingredients.initial(config.initial),
             generator=torch.Generator().manual_seed(seed),
         )
-        schedule: sparse.SparsitySchedule
-        if config.update_until > 0:
-            schedule = sparse.Cosine(
-                config.sparsity,
-                initial_drop_fraction=config.drop_fraction,
-                update_every=config.update_every,
-                update_until=config.update_until,
-            )
-        else:
-            schedule = sparse.Static(config.sparsity)
         self.evolution = TopologyEvolution(
             self.topology,
-            schedule,
-            drop=ingredient(config.drop),
-            grow=sparse.top(ingredient(config.grow)),
+            schedule_of(config),
+            drop=ingredients.score(config.drop),
+            grow=ingredients.growth(config.grow),
             moments=config.moments,
             regrown=config.regrown,
             on_update=config.on_update,
@@ -129,9 +114,27 @@ class SparseNetwork(Generic[Module]):
         loss.backward(inputs=self.parameters)
         return self.evolution.step(self.optimizer, extra_gradient=extra_gradient)
 
-    def costs(self, network: str) -> tuple[LayerCost, ...]:
-        """Return the ledger's rows of this network under the given name."""
-        return sparse.layer_costs(network, sparse.layer_shapes(self.module), self.topology.nnz)
+    def costs(
+        self, network: str, twin: Mapping[str, Sequence[int]] | None = None
+    ) -> tuple[LayerCost, ...]:
+        """Return the ledger's rows of this network under the given name.
+
+        Args:
+            network: its name.
+            twin: weight shapes of the dense network to compare with, layer by layer; by default
+                this network without its masks.
+        """
+        rows = sparse.layer_costs(network, sparse.layer_shapes(self.module), self.topology.nnz)
+        if twin is None:
+            return rows
+        return tuple(
+            replace(
+                row,
+                dense_parameters=other.dense_parameters,
+                dense_forward_flops=other.dense_forward_flops,
+            )
+            for row, other in zip(rows, sparse.layer_costs(network, twin), strict=True)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimizer, masks and counters."""
@@ -148,3 +151,39 @@ class SparseNetwork(Generic[Module]):
         self.topology.load_state_dict(state["topology"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.evolution.load_state_dict(state["evolution"])
+
+
+def twin_shapes(module: nn.Module, hidden: Sequence[int]) -> dict[str, tuple[int, int]]:
+    """Return the weight shapes that a module of perceptrons would have with other hidden widths.
+
+    Args:
+        module: holds perceptrons with as many hidden layers as ``hidden`` has widths.
+        hidden: widths of the twin.
+
+    Raises:
+        ValueError: another number of hidden layers.
+    """
+    shapes = sparse.layer_shapes(module)
+    names = list(shapes)
+    depth = len(hidden) + 1
+    if len(names) % depth:
+        raise ValueError(f"a twin of {len(hidden)} hidden layers does not fit {len(names)} layers")
+    twin: dict[str, tuple[int, int]] = {}
+    for start in range(0, len(names), depth):
+        block = names[start : start + depth]
+        widths = (shapes[block[0]][1], *hidden, shapes[block[-1]][0])
+        twin |= {name: (widths[k + 1], widths[k]) for k, name in enumerate(block)}
+    return twin
+
+
+def check_targets(targets_at_start: str, *configs: SparsityConfig) -> None:
+    """Refuse dense first targets of networks whose weights are drawn anew.
+
+    Raises:
+        ValueError: the target would be a copy of other weights than the network starts with.
+    """
+    if targets_at_start == "dense" and any(c.sparsity and c.initial == "redrawn" for c in configs):
+        raise ValueError(
+            'targets_at_start="dense" copies the weights before they are drawn anew: use '
+            'initial="largest" or "subset" with it'
+        )

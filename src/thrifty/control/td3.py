@@ -30,12 +30,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thrifty.control.sparse_network import SparseNetwork, SparsityConfig
+from thrifty.control.sparse_network import (
+    SparseNetwork,
+    SparsityConfig,
+    check_targets,
+    schedule_of,
+    twin_shapes,
+)
 from thrifty.rl.exploration import perturb
 from thrifty.rl.networks import Activation, DeterministicActor, Initialisation, TwinCritic
 from thrifty.rl.targets import polyak_update
 from thrifty.rl.transitions import Batch
-from thrifty.sparse import Ledger, TopologyUpdate, ratio, td3_training_flops
+from thrifty.sparse import LayerCost, Ledger, TopologyUpdate, ratio, td3_training_flops
 
 Floats = NDArray[np.float32]
 
@@ -72,8 +78,8 @@ class TD3Config:
     """Largest absolute target noise, in half action ranges."""
     n_step: int = 1
     """Steps of the target once the delay has passed."""
-    n_step_delay: int = 0
-    """Updates before targets become n-step."""
+    n_step_delay: int | None = None
+    """Updates before targets become n-step; None is a tenth of the run's, or 0 outside of a run."""
     targets_at_start: Literal["masked", "dense"] = "masked"
     """Whether target networks start sparse; the published code leaves them dense until the first
     soft update."""
@@ -81,6 +87,8 @@ class TD3Config:
     """Sparsity of the actor."""
     critic: SparsityConfig = field(default_factory=SparsityConfig)
     """Sparsity of both critics, one pool of links."""
+    dense_twin_hidden: tuple[int, ...] | None = None
+    """Hidden widths of the dense agent that the ledger compares with; None is this agent's own."""
     device: str = "cpu"
     """Torch device of the updates."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -107,6 +115,7 @@ class TD3:
         self, config: TD3Config, observation_dim: int, action_dim: int, *, seed: int = 0
     ) -> None:
         self.config = config
+        check_targets(config.targets_at_start, config.actor, config.critic)
         self.device = torch.device(config.device)
         self.dtype = getattr(torch, config.dtype)
         seeds = np.random.SeedSequence(seed).generate_state(4, np.uint32).tolist()
@@ -140,7 +149,7 @@ class TD3:
     @property
     def n_step(self) -> int:
         """Return the length of the windows that the next update wants."""
-        return self.config.n_step if self.updates + 1 >= self.config.n_step_delay else 1
+        return self.config.n_step if self.updates + 1 >= (self.config.n_step_delay or 0) else 1
 
     @torch.no_grad()
     def policy(self, observation_BO: Tensor) -> Tensor:
@@ -148,12 +157,15 @@ class TD3:
         action: Tensor = self.actor.module(observation_BO.to(self.device, self.dtype))
         return action.to("cpu", torch.float32)
 
-    def act(self, observation_EO: Floats, *, explore: bool) -> tuple[Floats, Floats]:
+    def act(
+        self, observation_EO: Floats, *, explore: bool, generator: torch.Generator | None = None
+    ) -> tuple[Floats, Floats]:
         """Choose normalised actions.
 
         Args:
             observation_EO: observations, float32 [E, O].
             explore: add exploration noise.
+            generator: of the noise; by default the training's own.
 
         Returns:
             the actions to take and the noise-free ones, float32 [E, A] each.
@@ -161,7 +173,7 @@ class TD3:
         mean = self.policy(torch.from_numpy(observation_EO))
         if not explore:
             return mean.numpy(), mean.numpy()
-        noise = torch.randn(mean.shape, generator=self.generator)
+        noise = torch.randn(mean.shape, generator=generator or self.generator)
         return perturb(mean, noise, self.config.exploration_noise, None).numpy(), mean.numpy()
 
     def update(
@@ -205,6 +217,12 @@ class TD3:
             self.actor.topology.impose(self.actor_target)
         return losses, {network: update for network, update in moved.items() if update is not None}
 
+    def plan(self, config: TD3Config) -> None:
+        """Take over the time constants of a run that begins: n-step delay and schedules."""
+        self.config = config
+        self.actor.evolution.schedule = schedule_of(config.actor)
+        self.critic.evolution.schedule = schedule_of(config.critic)
+
     def networks(self) -> dict[str, SparseNetwork[Any]]:
         """Return the sparse networks by name."""
         return {"actor": self.actor, "critic": self.critic}
@@ -212,7 +230,7 @@ class TD3:
     def ledger(self) -> dict[str, Any]:
         """Return parameters and FLOPs beside the dense twin's; targets included, weights only."""
         ledger = Ledger(
-            self.actor.costs("actor") + self.critic.costs("critic"),
+            self._costs(),
             copies={"actor": 2, "critic": 2},
         )
         actor, critic = ledger.forward_flops("actor"), ledger.forward_flops("critic")
@@ -226,6 +244,15 @@ class TD3:
             "inference_flops": actor,
             "rows": [asdict(row) for row in ledger.rows],
         }
+
+    def _costs(self) -> tuple[LayerCost, ...]:
+        hidden = self.config.dense_twin_hidden
+        if hidden is None:
+            return self.actor.costs("actor") + self.critic.costs("critic")
+        actor, critic = self.actor.module, self.critic.module
+        return self.actor.costs("actor", twin_shapes(actor, hidden)) + self.critic.costs(
+            "critic", twin_shapes(critic, hidden)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that affects the future."""

@@ -35,16 +35,22 @@ class Times:
     replay_maximum: int
     evaluate_every: int
     record_every: int
-    scaling: str
 
 
-def scaled_times(steps: int, *, policy_delay: int, learning_starts: int | None = None) -> Times:
+def scaled_times(
+    steps: int,
+    *,
+    policy_delay: int,
+    learning_starts: int | None = None,
+    updates_per_step: float = 1.0,
+) -> Times:
     """Resolve the fractions for a run of the given length.
 
     Args:
-        steps: environment steps of the run; one update follows each after the warm-up.
+        steps: environment steps of the run.
         policy_delay: critic updates per actor update (TD3 2, SAC 1).
         learning_starts: warm-up in steps, where the user sets it.
+        updates_per_step: updates that follow an environment step after the warm-up.
 
     Raises:
         ValueError: fewer than one step, or a policy delay below 1.
@@ -54,19 +60,19 @@ def scaled_times(steps: int, *, policy_delay: int, learning_starts: int | None =
     if policy_delay < 1:
         raise ValueError(f"policy_delay must be at least 1, got {policy_delay}")
     if learning_starts is None:
-        learning_starts = max(1_000, round(steps / 120))
-    updates = max(1, steps - learning_starts)
+        # The floor would leave a toy run no step to learn in.
+        learning_starts = min(max(1_000, round(steps / 120)), steps // 2)
+    updates = max(1, round((steps - learning_starts) * updates_per_step))
     return Times(
         steps=steps,
         learning_starts=learning_starts,
-        evolution_interval=max(500, round(steps / 300)),
+        evolution_interval=max(500, round(steps * updates_per_step / 300)),
         critic_until=updates,
         actor_until=max(1, updates // policy_delay),
-        n_step_delay=round(steps / 10),
+        n_step_delay=round(steps * updates_per_step / 10),
         check_every=max(500, round(steps / 300)),
         replay_minimum=max(10_000, round(steps / 30)),
         replay_maximum=steps,
         evaluate_every=max(1_000, min(5_000, steps // 20)),
         record_every=max(100, steps // 400),
-        scaling=f"fractions of a run of {steps:,} steps",
     )

@@ -12,7 +12,7 @@
 
 Sparsities are those of the paper's Table 2 for the environment's family, else (0.90, 0.85) for TD3
 and (0.90, 0.80) for SAC. Time constants are fractions of the run (see
-:mod:`thrifty.control.times`), resolved here, so ``config.json`` holds absolute numbers.
+:mod:`thrifty.control.times`), resolved when it starts, so ``config.json`` holds absolute numbers.
 
 Where the paper, its code and good sense differ, the clean reading is the default and the
 ``*_published`` recipes take the other: first mask by magnitude, moments and values of exchanged
@@ -31,12 +31,9 @@ from thrifty.control import (
     ControlConfig,
     ReplayConfig,
     SACConfig,
-    SACExperimentConfig,
     SparsityConfig,
     TD3Config,
-    TD3ExperimentConfig,
 )
-from thrifty.control.times import scaled_times
 from thrifty.rl.environments import Environments
 
 __all__ = [
@@ -97,45 +94,33 @@ def _config(
     topology: Literal["rigl", "set", "static", "dense", "tiny"],
     tricks: bool,
 ) -> ControlConfig:
-    policy_delay = 2 if learner == "td3" else 1
-    times = scaled_times(steps, policy_delay=policy_delay)
     networks: dict[str, Any] = {}
-    for network, sparsity, until in zip(
-        ("actor", "critic"),
-        published_sparsity(environment, learner),
-        (times.actor_until, times.critic_until),
-        strict=True,
+    for network, sparsity in zip(
+        ("actor", "critic"), published_sparsity(environment, learner), strict=True
     ):
         if topology in ("dense", "tiny"):
-            networks[network] = SparsityConfig()
+            networks[network] = SparsityConfig(update_until=0)
         else:
             networks[network] = SparsityConfig(
                 sparsity=sparsity,
                 grow="random" if topology == "set" else "gradient",
-                update_every=times.evolution_interval,
-                update_until=0 if topology == "static" else until,
+                update_until=0 if topology == "static" else None,
             )
     if topology == "tiny":
         actor_width, critic_width = _tiny_widths(environment, learner)
-        networks |= {"actor_hidden": (actor_width,) * 2, "critic_hidden": (critic_width,) * 2}
+        networks |= {
+            "actor_hidden": (actor_width,) * 2,
+            "critic_hidden": (critic_width,) * 2,
+            "dense_twin_hidden": (256, 256),
+        }
     if tricks:
-        networks |= {"n_step": _N_STEP, "n_step_delay": times.n_step_delay}
-    shared: dict[str, Any] = {
-        "environment": environment,
-        "steps": steps,
-        "scaling": times.scaling,
-        "learning_starts": times.learning_starts,
-        "evaluate_every": times.evaluate_every,
-        "record_every": times.record_every,
-        "replay": ReplayConfig(
-            capacity=times.replay_maximum,
-            check_every=times.check_every if tricks else 0,
-            minimum=times.replay_minimum,
-        ),
-    }
-    if learner == "td3":
-        return TD3ExperimentConfig(algorithm=TD3Config(**networks), **shared)
-    return SACExperimentConfig(algorithm=SACConfig(**networks), **shared)
+        networks["n_step"] = _N_STEP
+    return ControlConfig(
+        environment=environment,
+        steps=steps,
+        replay=ReplayConfig(check_every=None if tricks else 0),
+        algorithm=TD3Config(**networks) if learner == "td3" else SACConfig(**networks),
+    )
 
 
 def _sizes(environment: str) -> tuple[int, int, float]:
@@ -215,7 +200,6 @@ def demo(environment: str = "HalfCheetah-v5", steps: int = 20_000) -> ControlCon
         steps: environment steps.
     """
     config = td3(environment, steps)
-    assert isinstance(config, TD3ExperimentConfig)
     algorithm = dataclasses.replace(config.algorithm, learning_rate=1e-3)
     return dataclasses.replace(config, algorithm=algorithm, evaluation_episodes=3)
 
@@ -385,7 +369,7 @@ def td3_published(environment: str = "HalfCheetah-v5") -> ControlConfig:
         environment: Gymnasium id (the paper's tasks were the v3 versions).
     """
     actor, critic = published_sparsity(environment, "td3")
-    return TD3ExperimentConfig(
+    return ControlConfig(
         algorithm=TD3Config(
             actor=_published_sparsity_config(actor, 1_487_500),
             critic=_published_sparsity_config(critic, 2_975_000),
@@ -406,7 +390,7 @@ def sac_published(environment: str = "HalfCheetah-v5") -> ControlConfig:
         environment: Gymnasium id (the paper's tasks were the v3 versions).
     """
     actor, critic = published_sparsity(environment, "sac")
-    return SACExperimentConfig(
+    return ControlConfig(
         algorithm=SACConfig(
             actor=_published_sparsity_config(actor, 2_975_000),
             critic=_published_sparsity_config(critic, 2_975_000),

@@ -25,7 +25,7 @@ class RunData:
 
     directory: Path
     config: Mapping[str, Any]
-    """config.json: recipe, arguments, seed, threads, config."""
+    """config.json: recipe, arguments, seed, threads, overrides, config."""
     environment: Mapping[str, Any]
     """environment.json: versions, hardware, sessions; empty if there is none that can be read."""
     records: tuple[Mapping[str, Any], ...]

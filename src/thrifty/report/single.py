@@ -112,6 +112,7 @@ def command(run: RunData) -> str:
             words += [flag, *map(str, value)]
         elif value is not None:
             words += [flag, str(value)]
+    words += map(str, run.config.get("overrides") or ())
     if run.seed is not None and "seed" not in arguments:
         words += ["--seed", str(run.seed)]
     threads = run.config.get("threads", 1)
@@ -182,7 +183,7 @@ def _learning(run: RunData) -> str:
             "The return reached is the mean of the evaluations in the last tenth of the run. The "
             "random policy draws actions uniformly. Training episodes explore. Policy distance: "
             "half the mean square between the oldest stored actions and those that the policy "
-            "would take now." + (f" Time constants: {run.scaling}." if run.scaling else "")
+            "would take now." + _scaling(run)
         ),
     )
 
@@ -202,9 +203,13 @@ def _topology(run: RunData) -> str:
         ),
         note(
             "Layer shapes are inputs × outputs. A link counts as replaced where it grew and had "
-            "not just been dropped; the initial links are those of the first mask."
+            "not just been dropped; the initial links are those of the first mask." + _scaling(run)
         ),
     )
+
+
+def _scaling(run: RunData) -> str:
+    return f" Time constants: {run.scaling}." if run.scaling else ""
 
 
 def _ledger(run: RunData) -> str:
@@ -263,8 +268,13 @@ def _reproduce(run: RunData) -> str:
         "Reproduce",
         code(command(run)),
         note(
-            "The same seed gives the same records on the same machine and versions. Settings that "
-            "flags changed one by one stand in the configuration, not in this command."
+            "The same seed gives the same records on the same machine and versions."
+            + (
+                ""
+                if "overrides" in run.config
+                else " Settings that flags changed one by one were not written down as such: they "
+                "stand in the configuration, not in this command."
+            )
         ),
         folded("configuration", pairs([*top, *configuration])),
         folded("versions and hardware", pairs(flattened(described)))

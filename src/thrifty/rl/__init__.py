@@ -7,7 +7,7 @@ algorithm, a paper or the runner.
 from __future__ import annotations
 
 from thrifty.rl.environments import Environments, Step
-from thrifty.rl.evaluate import Evaluation, evaluate_policy, evaluate_random
+from thrifty.rl.evaluate import Evaluation, evaluate_policy, random_policy, run_episode
 from thrifty.rl.networks import DeterministicActor, GaussianActor, TwinCritic
 from thrifty.rl.targets import polyak_update
 from thrifty.rl.transitions import Batch, Replay
@@ -22,6 +22,7 @@ __all__ = [
     "Step",
     "TwinCritic",
     "evaluate_policy",
-    "evaluate_random",
     "polyak_update",
+    "random_policy",
+    "run_episode",
 ]

@@ -45,11 +45,11 @@ def make_environment(source: Source, **options: Any) -> gym.Env[Any, Any]:
     Raises:
         ValueError: the id is unknown or what it needs is not installed.
     """
+    silence_log_file()
     if isinstance(source, gym.Env):
         return source
     if callable(source):
         return source()
-    silence_log_file()
     try:
         return gym.make(source, **options)
     except gym.error.Error as problem:
@@ -169,9 +169,9 @@ class Environments:
                 self._reset(index)
         self._check(self.observation, "observation")
 
-    def restart(self) -> None:
-        """Leave the running episodes and begin again with the first episode's seed."""
-        self._episode = 0
+    def restart(self, episode: int = 0) -> None:
+        """Leave the running episodes and begin with the seed of the given episode."""
+        self._episode = episode
         self._begin()
 
     def _next_seed(self) -> int:
@@ -320,15 +320,19 @@ class Environments:
             raise ValueError(
                 f"the stored run has {len(self._actions)} environments, this one {self.count}"
             )
+        returns, over = np.zeros(self.count), False
         for index, env in enumerate(self._single):
             observation, _ = env.reset(seed=self._episode_seed[index])
             for action in self._actions[index]:
-                observation = env.step(action)[0]
+                observation, gain, terminated, truncated, _ = env.step(action)
+                returns[index] += gain
+                over = over or bool(terminated) or bool(truncated)
             self.observation[index] = observation
-        if not np.array_equal(self.observation, state["observation"]):
+        same = np.array_equal(self.observation, state["observation"])
+        if over or not same or not np.array_equal(returns, self._returns):
             raise ValueError(
                 f"{self.name} cannot be resumed: replaying the running episode from its seed and "
-                "actions leads to another observation, so the environment is not deterministic "
-                "or has changed since; train anew, or make reset(seed=...) determine everything"
+                "actions leads to other observations or rewards: it is not deterministic, or "
+                "has changed since; train anew, or make reset(seed=...) determine everything"
             )
         return True

@@ -1,7 +1,7 @@
 """Returns of a policy over whole episodes, with seeds that do not depend on training.
 
-Every evaluation with the same seed sees the same episodes, so two policies are compared on common
-random numbers.
+Episode k of an evaluation always has the same seed, so two policies are compared on common random
+numbers, and an evaluation can be taken up between two of its episodes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from thrifty.rl.environments import Environments
 
 Floats = NDArray[np.float32]
+Policy = Callable[[Floats], Floats]
 
 
 class Evaluation(NamedTuple):
@@ -34,10 +35,28 @@ class Evaluation(NamedTuple):
         return float(np.std(self.returns))
 
 
-def evaluate_policy(
-    environments: Environments, policy: Callable[[Floats], Floats], episodes: int
-) -> Evaluation:
-    """Run a policy for a number of episodes, starting from the environments' first seed.
+def run_episode(environments: Environments, policy: Policy, number: int) -> tuple[float, int]:
+    """Run one episode and return its undiscounted return and its length.
+
+    Args:
+        environments: holding one environment; left in a new episode.
+        policy: maps observations [1, O] to normalised actions [1, A].
+        number: of the episode; decides its seed.
+
+    Raises:
+        ValueError: more than one environment.
+    """
+    if environments.count != 1:
+        raise ValueError("episodes are evaluated one after the other: give count=1")
+    environments.restart(number)
+    while True:
+        finished = environments.step(policy(environments.observation)).finished
+        if finished:
+            return finished[0]
+
+
+def evaluate_policy(environments: Environments, policy: Policy, episodes: int) -> Evaluation:
+    """Run a policy for a number of episodes.
 
     Args:
         environments: holding one environment; restarted.
@@ -52,30 +71,20 @@ def evaluate_policy(
     """
     if episodes < 1:
         raise ValueError(f"an evaluation needs at least one episode, got {episodes}")
-    if environments.count != 1:
-        raise ValueError("an evaluation takes its episodes one after the other: give count=1")
-    environments.restart()
-    finished: list[tuple[float, int]] = []
-    while len(finished) < episodes:
-        finished += environments.step(policy(environments.observation)).finished
+    finished = [run_episode(environments, policy, number) for number in range(episodes)]
     return Evaluation([value for value, _ in finished], [length for _, length in finished])
 
 
-def evaluate_random(environments: Environments, episodes: int, seed: int) -> Evaluation:
-    """Run uniformly random actions, the control that every agent must beat.
+def random_policy(action_dim: int, seed: int) -> Policy:
+    """Return uniformly random actions, the control that every agent must beat.
 
     Args:
-        environments: holding one environment; restarted.
-        episodes: how many.
+        action_dim: A.
         seed: of the actions.
-
-    Returns:
-        Returns and lengths.
     """
     rng = np.random.default_rng(seed)
 
     def policy(observation_EO: Floats) -> Floats:
-        shape = (len(observation_EO), environments.action_dim)
-        return rng.uniform(-1.0, 1.0, shape).astype(np.float32)
+        return rng.uniform(-1.0, 1.0, (len(observation_EO), action_dim)).astype(np.float32)
 
-    return evaluate_policy(environments, policy, episodes)
+    return policy

@@ -17,7 +17,7 @@ Reference: RLx2 (Tan et al., ICLR 2023), sections 4.2.1 and 4.2.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,6 +94,7 @@ class Replay:
         self.first = 0
         self.total = 0
         self._all_valid = True
+        self._breaks: list[int] = []  # rows that end a window although their episode went on
 
     def __len__(self) -> int:
         """Return the number of live transitions."""
@@ -203,8 +204,12 @@ class Replay:
 
     def end_episodes(self) -> None:
         """Let no window go on past the newest transitions: what follows is another episode."""
-        newest = np.arange(max(self.first, self.total - self.environments), self.total)
-        self._data[newest % self.capacity, self._ended] = 1.0
+        self._break(range(max(self.first, self.total - self.environments), self.total))
+
+    def _break(self, rows: Iterable[int]) -> None:
+        # Kept apart as well: a row that a checkpoint has stored is not stored again.
+        self._breaks = [row for row in {*self._breaks, *rows} if row >= self.first]
+        self._data[np.array(self._breaks, np.int64) % self.capacity, self._ended] = 1.0
 
     def rows(self, start: int, stop: int) -> Floats:
         """Return live rows [start, stop) in storage form, for a checkpoint."""
@@ -213,7 +218,12 @@ class Replay:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the store as a row log: ``first``, ``total`` and the rows behind them."""
-        return {"rows": self, "capacity": self.capacity, "environments": self.environments}
+        return {
+            "rows": self,
+            "breaks": sorted(self._breaks),
+            "capacity": self.capacity,
+            "environments": self.environments,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a stored state.
@@ -236,6 +246,8 @@ class Replay:
             )
         self._data[np.arange(first, total) % self.capacity] = rows
         self.first, self.total = first, total
+        self._breaks = []
+        self._break(state["breaks"])
         self._all_valid = bool((rows[:, self._valid] > 0.0).all())
 
 

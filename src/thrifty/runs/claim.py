@@ -20,7 +20,7 @@ except ImportError:  # pragma: no cover - not on POSIX
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
-_IDENTITY = ("recipe", "arguments", "seed", "config")  # threads may differ between sessions
+_IDENTITY = ("recipe", "arguments", "seed", "config")  # threads and the way of telling may differ
 
 
 def holds_run(directory: Path, document: Mapping[str, Any]) -> bool:

@@ -18,6 +18,16 @@ T = TypeVar("T")
 _MISSING = dataclasses.MISSING
 
 
+def resolved(config: T) -> T:
+    """Return a configuration with nothing left open.
+
+    One that lets the length of its run decide some values has a method `resolved()` that returns
+    it with these values filled in (and returns a filled one as it is).
+    """
+    fill = getattr(config, "resolved", None)
+    return config if fill is None else typing.cast(T, fill())
+
+
 def to_json(value: Any) -> Any:
     """Return a configuration (or a part of one) as JSON values.
 

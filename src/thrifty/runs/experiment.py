@@ -38,7 +38,10 @@ class Experiment(Protocol):
 
 
 class Config(Protocol):
-    """A frozen dataclass (nested frozen dataclasses, scalars, tuples, dicts) that builds itself."""
+    """A frozen dataclass (nested frozen dataclasses, scalars, tuples, dicts) that builds itself.
+
+    It may also have `resolved()`, see `thrifty.runs.configuration.resolved`.
+    """
 
     @property
     def steps(self) -> int:

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,11 @@ def resolve(name: str, namespace: str) -> Callable[..., Any]:
     module_name, colon, function = name.partition(":")
     if colon:
         module = _import(module_name)
+        if module_name and module is None:
+            raise ValueError(
+                f"there is no recipe {name!r}: no module {module_name} "
+                f"(looked in {sys.path[0] or Path.cwd()} and the rest of sys.path)"
+            )
         if module is not None and callable(getattr(module, function, None)):
             return typing.cast(Callable[..., Any], getattr(module, function))
         candidates = [f"{module_name}:{known}" for known in _functions(module)] if module else []
@@ -93,7 +99,7 @@ def _functions(module: ModuleType) -> list[str]:
 
 def _import(name: str) -> ModuleType | None:
     """Import a module; None where it does not exist. Errors inside an existing module propagate."""
-    if not name:
+    if not name or name.startswith("."):
         return None
     try:
         return importlib.import_module(name)
@@ -104,7 +110,8 @@ def _import(name: str) -> ModuleType | None:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+    near = [one for one in known if one.endswith(f".{name}")]  # its module was left out
+    near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if near:
         return "did you mean " + " or ".join(near) + "?"
     if known:

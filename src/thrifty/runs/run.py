@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thrifty.runs.claim import claim, holds_run
-from thrifty.runs.configuration import from_json, to_json
+from thrifty.runs.configuration import from_json, resolved, to_json
 from thrifty.runs.environment import Sessions
 from thrifty.runs.experiment import Callback, Config, Experiment, Record
 from thrifty.runs.interruption import Interruption
@@ -46,7 +46,12 @@ class Run:
         config: builds the experiment.
         seed: the one seed of the run, >= 0.
         directory: where records and checkpoints go.
-        threads: compute threads of torch; bit-equality holds at equal thread count.
+        threads: compute threads of torch, >= 1; bit-equality holds at equal thread count.
+        overrides: the flags that made `config` of what the recipe returned, for people who want to
+            repeat the command; `config` alone decides.
+
+    Raises:
+        ValueError: seed or threads out of range.
     """
 
     recipe: str
@@ -55,6 +60,13 @@ class Run:
     seed: int
     directory: Path
     threads: int = 1
+    overrides: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed} is negative: give an integer >= 0")
+        if self.threads < 1:
+            raise ValueError(f"threads {self.threads} are too few: give 1 or more")
 
     def document(self) -> dict[str, Any]:
         """Return what config.json holds for this run."""
@@ -63,7 +75,8 @@ class Run:
             "arguments": self.arguments,
             "seed": self.seed,
             "threads": self.threads,
-            "config": to_json(self.config),
+            "overrides": self.overrides,
+            "config": to_json(resolved(self.config)),
         }
         restored: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))
         return restored  # as it will be read back: tuples are lists
@@ -116,6 +129,7 @@ def read_run(directory: Path | str, namespace: str) -> Run:
         seed=document["seed"],
         directory=Path(directory),
         threads=document["threads"],
+        overrides=tuple(document.get("overrides", ())),  # older runs lack them
     )
 
 
@@ -190,6 +204,7 @@ class _Worker:
             checkpoint = Checkpoint(step=0, wall_seconds=0.0, records_bytes=0, experiment=None)
         else:
             experiment.load_state_dict(checkpoint.experiment)
+        self._resumed = checkpoint.experiment is not None
         self._first_step = self._step = checkpoint.step
         self._records_bytes = checkpoint.records_bytes
         self._earlier_seconds = checkpoint.wall_seconds
@@ -235,7 +250,8 @@ class _Worker:
     ) -> Status:
         # Runs once per environment step: between two records it may only compare numbers.
         clock = time.monotonic
-        next_checkpoint = clock() + self._checkpoint_seconds
+        # A new run saves its first yield: an early failure leaves something to look at and resume.
+        next_checkpoint = clock() + (self._checkpoint_seconds if self._resumed else 0.0)
         due = min(next_checkpoint, bar.due) if bar else next_checkpoint
         yields = 0  # since `self._step` was known; about one per step
         for record in records:

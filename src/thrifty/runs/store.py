@@ -2,7 +2,7 @@
 
 | file | content |
 |---|---|
-| config.json | recipe, its arguments, seed, threads and the full configuration |
+| config.json | recipe, its arguments, seed, threads, overriding flags, the full configuration |
 | records.jsonl | the records (`thrifty.runs.records`) |
 | environment.json | commit, versions, hardware, sessions (`thrifty.runs.environment`) |
 | checkpoint-<step>.npz | the last two states (`thrifty.runs.state`) |
@@ -42,7 +42,7 @@ _KEPT = 2  # checkpoints; should the newest be damaged, the one before it is sti
 
 
 def read_config(directory: Path | str) -> dict[str, Any]:
-    """Return config.json of a run: {recipe, arguments, seed, threads, config}.
+    """Return config.json of a run: {recipe, arguments, seed, threads, overrides, config}.
 
     Raises:
         ValueError: the folder holds no run, or its config.json is damaged.
