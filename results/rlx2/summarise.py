@@ -69,9 +69,7 @@ def main() -> None:
 
     lines = ["| environment | agent | seeds | return | 95 % interval |", "|---|---|---|---|---|"]
     for task, agents in sorted(groups.items()):
-        figure = learning_curves(
-            {agent: runs for agent, runs in sorted(agents.items())}, generator=generator
-        )
+        figure = learning_curves(dict(sorted(agents.items())), generator=generator)
         if figure is not None:
             figure.savefig(HERE / f"learning_curves_{task}.png", dpi=150)
         scores = {

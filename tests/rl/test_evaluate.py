@@ -27,7 +27,7 @@ def test_mean_and_standard_deviation_by_hand() -> None:
             return super().reset(**options)
 
     environments = Environments(Growing)
-    environments.restart = lambda: None  # type: ignore[method-assign]
+    environments.restart = lambda episode=0: None  # type: ignore[method-assign]
     result = evaluate_policy(environments, still, 2)
     assert (result.returns, result.lengths) == ([3.0, 10.0], [2, 4])
     assert (result.return_mean, result.return_std) == (6.5, 3.5)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -92,9 +92,13 @@ def _config(**changes: Any) -> ControlConfig:
     )
 
 
-def _advance(records: Iterator[object], steps: int) -> Callable[[], None]:
+def _advance(experiment: ControlExperiment, steps: int) -> Callable[[], None]:
+    """So many environment steps and the updates that follow them."""
+    records = experiment.records()
+
     def sample() -> None:
-        for _ in range(steps):
+        end = experiment.step + steps
+        while experiment.step < end:
             next(records)
 
     return sample
@@ -119,7 +123,7 @@ def _simulate(steps: int) -> Callable[[], None]:
 def _without_update(rounds: int, steps: int) -> list[Row]:
     env = TimedEnvironment(make_environment(ENVIRONMENT))
     experiment = ControlExperiment(_config(gradient_steps=0), 0, source=env)
-    advance = _advance(experiment.records(), steps)
+    advance = _advance(experiment, steps)
     inside: list[float] = []
 
     def sample() -> None:
@@ -147,7 +151,7 @@ def _with_update(rounds: int, steps: int) -> list[Row]:
         "thrifty TD3 sparse": _config(algorithm=sparse).build(0),
         "thrifty SAC": _config(algorithm=sac).build(0),
     }
-    actions = {name: _advance(one.records(), steps) for name, one in experiments.items()}
+    actions = {name: _advance(one, steps) for name, one in experiments.items()}
     sparsity = {name: one.sparsity()["all"] for name, one in experiments.items()}
     try:
         actions |= {f"SB3 {name}": _stable_baselines3(name, steps) for name in ("TD3", "SAC")}

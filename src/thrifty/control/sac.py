@@ -42,7 +42,7 @@ from thrifty.control.sparse_network import (
     schedule_of,
     twin_shapes,
 )
-from thrifty.rl.networks import Activation, GaussianActor, Initialisation, TwinCritic
+from thrifty.rl.networks import Activation, FewRows, GaussianActor, Initialisation, TwinCritic
 from thrifty.rl.targets import polyak_update
 from thrifty.rl.transitions import Batch
 from thrifty.sparse import LayerCost, Ledger, TopologyUpdate, ratio, sac_training_flops
@@ -172,6 +172,7 @@ class SAC:
         ).requires_grad_(config.learn_entropy_coefficient)
         self.alpha_optimizer = torch.optim.Adam([self.log_alpha], lr=rate)
         self.stale_gradient: dict[str, Tensor] = {}
+        self._few_rows = FewRows(actor.net)
         self.generator = torch.Generator().manual_seed(seeds[3])
         self.updates = 0
 
@@ -183,8 +184,8 @@ class SAC:
     @torch.no_grad()
     def policy(self, observation_BO: Tensor) -> Tensor:
         """Return the noise-free normalised actions tanh(mean), [B, A]."""
-        action: Tensor = self.actor.module(observation_BO.to(self.device, self.dtype))
-        return action.to("cpu", torch.float32)
+        output = self._few_rows(observation_BO.to(self.device, self.dtype))
+        return torch.tanh(self.actor.module.split(output)[0]).to("cpu", torch.float32)
 
     @torch.no_grad()
     def act(
@@ -201,7 +202,7 @@ class SAC:
             the actions to take and the noise-free ones, float32 [E, A] each.
         """
         observation = torch.from_numpy(observation_EO).to(self.device, self.dtype)
-        mean, log_std = self.actor.module.distribution(observation)
+        mean, log_std = self.actor.module.split(self._few_rows(observation))
         action = quiet = torch.tanh(mean)
         if explore:
             noise = torch.randn(mean.shape, generator=generator or self.generator)

@@ -38,7 +38,7 @@ from thrifty.control.sparse_network import (
     twin_shapes,
 )
 from thrifty.rl.exploration import perturb
-from thrifty.rl.networks import Activation, DeterministicActor, Initialisation, TwinCritic
+from thrifty.rl.networks import Activation, DeterministicActor, FewRows, Initialisation, TwinCritic
 from thrifty.rl.targets import polyak_update
 from thrifty.rl.transitions import Batch
 from thrifty.sparse import LayerCost, Ledger, TopologyUpdate, ratio, td3_training_flops
@@ -143,6 +143,7 @@ class TD3:
         if config.targets_at_start == "masked":
             polyak_update(actor, self.actor_target, 1.0)
             polyak_update(critic, self.critic_target, 1.0)
+        self._few_rows = FewRows(actor.net)
         self.generator = torch.Generator().manual_seed(seeds[3])
         self.updates = 0
 
@@ -154,7 +155,7 @@ class TD3:
     @torch.no_grad()
     def policy(self, observation_BO: Tensor) -> Tensor:
         """Return the noise-free normalised actions, [B, A]."""
-        action: Tensor = self.actor.module(observation_BO.to(self.device, self.dtype))
+        action = torch.tanh(self._few_rows(observation_BO.to(self.device, self.dtype)))
         return action.to("cpu", torch.float32)
 
     def act(

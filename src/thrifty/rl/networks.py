@@ -13,12 +13,15 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Initialisation = Literal["uniform", "orthogonal"]
 Activation = Literal["relu", "tanh", "elu", "silu", "gelu", "leaky_relu"]
+_ZERO = np.float32(0.0)
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -74,6 +77,42 @@ def mlp(
                 nn.init.orthogonal_(layer.weight)
                 nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers)
+
+
+class FewRows:
+    """Applies a perceptron to a few rows through NumPy, where the cost of a layer is the call.
+
+    Holds views of the parameters, so it follows every change made in place (optimizer steps,
+    masks, ``load_state_dict``), and must be made anew where parameters are replaced. Anything but a
+    few float32 rows on the CPU, and activations other than ReLU, go through the module.
+
+    Args:
+        net: a perceptron from :func:`mlp`.
+    """
+
+    _MOST_ROWS = 8
+
+    def __init__(self, net: nn.Sequential) -> None:
+        self._net = net
+        self._layers: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        plain = all(type(layer) in (nn.Linear, nn.ReLU) for layer in net)
+        linears = [layer for layer in net if isinstance(layer, nn.Linear)]
+        for layer in linears if plain else ():
+            weight, bias = layer.weight.detach(), layer.bias.detach()
+            if weight.device.type == "cpu" and weight.dtype == torch.float32:
+                self._layers.append((weight.numpy().T, bias.numpy()))
+
+    @torch.no_grad()
+    def __call__(self, x_BI: Tensor) -> Tensor:
+        """Return net(x) without gradients, [B, outputs] for [B, I], equal up to rounding."""
+        if not self._layers or len(x_BI) > self._MOST_ROWS:
+            output: Tensor = self._net(x_BI)
+            return output
+        values = x_BI.numpy()
+        *hidden, (weight, bias) = self._layers
+        for weight_in, bias_in in hidden:
+            values = np.maximum(values @ weight_in + bias_in, _ZERO)
+        return torch.from_numpy(values @ weight + bias)
 
 
 class DeterministicActor(nn.Module):
@@ -149,7 +188,10 @@ class GaussianActor(nn.Module):
 
     def distribution(self, observation_BO: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log standard deviation before the tanh, each [B, A]."""
-        output = self.net(observation_BO)
+        return self.split(self.net(observation_BO))
+
+    def split(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and bounded log standard deviation from the network's output [B, 2 A]."""
         if self.pre_tanh_scale != 1.0:
             output = output * self.pre_tanh_scale
         mean_BA, log_std_BA = output.chunk(2, dim=-1)
