@@ -45,8 +45,8 @@ def test_a_growth_rule_is_a_score_or_shares_of_several() -> None:
     ("kind", "name", "message"),
     [
         (ingredients.allocation, "gradient", "no allocation 'gradient'; choose er, erk, uniform"),
-        (ingredients.initial, "random", "no first mask 'random'; choose redrawn"),
-        (ingredients.score, "top", r"no score 'top'; choose magnitude, .*mest"),
+        (ingredients.initial, "random", "no first mask 'random'; choose largest, redrawn"),
+        (ingredients.score, "top", r"no score 'top'; choose gradient, .*mest"),
         (ingredients.score, "mest", "no score 'mest'"),
         (ingredients.score, "mest(a)", "'a' in 'mest.a.' is no number"),
         (ingredients.growth, "gradient*x + random", "'x' in 'gradient.x' is no number"),

@@ -1,35 +1,42 @@
 """Names of a configuration and the functions of :mod:`thrifty.sparse` that they stand for.
 
-Each kind of ingredient has its own names. A score may carry a number, ``mest(0.01)``. A growth rule
-is one score, or several that share the new links: ``gradient*3 + random*1``. Anything of one's own
-is ``module:function``.
+Each kind of ingredient has its own names, and the namespace is the registry: a function of
+``thrifty.sparse`` with the right parameters is known because it exists. A score may carry a number,
+``mest(0.01)``. A growth rule is one score, or several that share the new links:
+``gradient*3 + random*1``. Anything of one's own is ``module:function``.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from thrifty import sparse
 from thrifty.sparse import Allocation, GrowthRule, Initial, Score
 
-_ALLOCATIONS: dict[str, Allocation] = {
-    "er": sparse.er,
-    "erk": sparse.erk,
-    "uniform": sparse.uniform,
-}
-_INITIALS: dict[str, Initial] = {
-    "redrawn": sparse.redrawn,
-    "subset": sparse.subset,
-    "largest": sparse.largest,
-}
-_SCORES: dict[str, Score] = {
-    "magnitude": sparse.magnitude,
-    "gradient": sparse.gradient,
-    "random": sparse.random,
-}
+allocate, scores, sparsify = (
+    importlib.import_module(f"thrifty.sparse.{name}") for name in ("allocate", "scores", "sparsify")
+)
+
+
+def _functions(module: ModuleType, *parameters: str) -> dict[str, Any]:
+    """The functions that a module offers and that take just these parameters: the registry."""
+    offered = {name: getattr(module, name) for name in module.__all__}
+    return {
+        name: function
+        for name, function in offered.items()
+        if inspect.isfunction(function)
+        and tuple(inspect.signature(function).parameters) == parameters
+    }
+
+
+_ALLOCATIONS = _functions(allocate, "shapes", "sparsity")
+_INITIALS = _functions(sparsify, "weight", "nnz", "generator")
+_SCORES = _functions(scores, "state")
 _MEST = re.compile(r"mest\(([^()]+)\)")
 
 
