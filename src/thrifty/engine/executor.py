@@ -1,0 +1,256 @@
+"""The one executor: runs programmes of operations over tiles, many updates a call.
+
+An update is a list of phases. In a phase every tile of LANES samples passes through the phase's
+operations with its activations in cache; then the trained network's parameters take their Adam
+step, and targets follow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+from thrifty.engine import programme as op
+from thrifty.engine.noise import index32, normal32, tanh32
+from thrifty.engine.vector import LANES, forward_row, input_gradient_row, weight_gradient_row
+
+_ROW = LANES * 4  # bytes of a tile row
+_COMPILE = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
+
+
+@intrinsic
+def _pointer(typingctx: Any, address: Any) -> Any:
+    """An address as a pointer to float32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float32)(types.int64), codegen
+
+
+@njit(**_COMPILE)
+def draw_rows(out, key, update, first, total, data, valid_column):  # type: ignore[no-untyped-def]
+    """Fill [B] with row numbers of uniformly drawn live, valid transitions."""
+    capacity = data.shape[0]
+    for b in range(len(out)):
+        element = b
+        while True:
+            row = first + index32(key, element, update, total - first)
+            if data[row % capacity, valid_column] > 0.0:
+                break
+            element += len(out)
+        out[b] = row
+
+
+@njit(**_COMPILE)
+def windows(rows, last, ret, disc, data, total, step, n_step, discount, reward, terminated, ended):  # type: ignore[no-untyped-def]
+    """Follow each window from its first row: last row, n-step return, bootstrap discount, all [B]."""
+    capacity = data.shape[0]
+    for b in range(len(rows)):
+        row = rows[b]
+        weight = np.float32(1.0)
+        value = np.float32(0.0)
+        gamma = np.float32(discount)
+        for _ in range(n_step):
+            place = row % capacity
+            value += weight * data[place, reward]
+            weight *= gamma
+            if data[place, ended] > 0.0 or row + step >= total:
+                break
+            row += step
+        else:
+            row -= step
+        place = row % capacity
+        last[b] = row
+        ret[b] = value
+        disc[b] = np.float32(0.0) if data[place, terminated] > 0.0 else weight
+
+
+@njit(**_COMPILE)
+def run_tile(table, base, index, params, grads, scalars, losses, data, first_rows, last_rows, ret, disc, keys, update, batch, start):  # type: ignore[no-untyped-def]
+    """Pass one tile (samples start .. start + LANES) through a phase's operations.
+
+    ``base`` is the address of the scratch tile.
+    """
+    tile = carray(_pointer(base), (1 << 24,))
+    lanes = min(LANES, batch - start)
+    capacity = data.shape[0]
+    inv = np.float32(1.0) / np.float32(batch)
+    p_params = params.ctypes.data
+    p_grads = grads.ctypes.data
+    p_index = index.ctypes.data
+    for line in range(table.shape[0]):
+        code = table[line, 0]
+        a, b, c = table[line, 1], table[line, 2], table[line, 3]
+        if code == op.LINEAR:
+            out, starts, cols = table[line, 4], table[line, 6], table[line, 7]
+            values, bias = p_params + 4 * table[line, 11], table[line, 12]
+            x, y = base + a * _ROW, base + b * _ROW
+            for r in range(out):
+                forward_row(
+                    x, y + r * _ROW, values, p_index + 4 * cols,
+                    np.int64(index[starts + r]), np.int64(index[starts + r + 1]),
+                    params[bias + r], c != 0,
+                )
+        elif code == op.WEIGHT_GRADIENT:
+            out, starts, cols = table[line, 4], table[line, 6], table[line, 7]
+            values, bias = p_grads + 4 * table[line, 11], table[line, 12]
+            x, dy = base + a * _ROW, base + b * _ROW
+            for r in range(out):
+                weight_gradient_row(
+                    dy + r * _ROW, x, values, p_index + 4 * cols,
+                    np.int64(index[starts + r]), np.int64(index[starts + r + 1]),
+                )
+                total = np.float32(0.0)
+                row = (b + r) * LANES
+                for i in range(LANES):
+                    total += tile[row + i]
+                grads[bias + r] += total
+        elif code == op.INPUT_GRADIENT:
+            col_starts, rows, perm = table[line, 8], table[line, 9], table[line, 10]
+            values = p_params + 4 * table[line, 11]
+            begin, count, add = table[line, 13], table[line, 14], table[line, 15]
+            dy, dx = base + a * _ROW, base + b * _ROW
+            for k in range(count):
+                column = begin + k
+                input_gradient_row(
+                    dy, dx + k * _ROW, values, p_index + 4 * perm, p_index + 4 * rows,
+                    np.int64(index[col_starts + column]), np.int64(index[col_starts + column + 1]),
+                    base + (c + k) * _ROW, c >= 0, add != 0,
+                )
+        elif code == op.GATHER:
+            source = first_rows if table[line, 4] == 0 else last_rows
+            for i in range(lanes):
+                place = source[start + i] % capacity
+                for k in range(b):
+                    tile[(a + k) * LANES + i] = data[place, c + k]
+            for i in range(lanes, LANES):
+                for k in range(b):
+                    tile[(a + k) * LANES + i] = np.float32(0.0)
+        elif code == op.WINDOW:
+            for i in range(lanes):
+                tile[a * LANES + i] = ret[start + i]
+                tile[b * LANES + i] = disc[start + i]
+            for i in range(lanes, LANES):
+                tile[a * LANES + i] = np.float32(0.0)
+                tile[b * LANES + i] = np.float32(0.0)
+        elif code == op.NORMAL:
+            for k in range(b):
+                for i in range(LANES):
+                    tile[(a + k) * LANES + i] = normal32(keys[c], (start + i) * b + k, update)
+        elif code == op.PERTURB:
+            n = table[line, 4] * LANES
+            scale, clip = scalars[table[line, 5]], scalars[table[line, 6]]
+            for i in range(n):
+                noise = min(max(scale * tile[b * LANES + i], -clip), clip)
+                moved = tile[a * LANES + i] + noise
+                tile[c * LANES + i] = min(max(moved, np.float32(-1.0)), np.float32(1.0))
+        elif code == op.TANH:
+            for i in range(c * LANES):
+                tile[b * LANES + i] = tanh32(tile[a * LANES + i])
+        elif code == op.TANH_REVERSE:
+            n, add = table[line, 4] * LANES, table[line, 5]
+            for i in range(n):
+                y = tile[a * LANES + i]
+                g = tile[b * LANES + i] * (np.float32(1.0) - y * y)
+                tile[c * LANES + i] = tile[c * LANES + i] + g if add else g
+        elif code == op.MINIMUM:
+            for i in range(table[line, 4] * LANES):
+                tile[c * LANES + i] = min(tile[a * LANES + i], tile[b * LANES + i])
+        elif code == op.MULTIPLY_ADD:
+            d = table[line, 4]
+            for i in range(table[line, 5] * LANES):
+                tile[d * LANES + i] = tile[a * LANES + i] * tile[b * LANES + i] + tile[c * LANES + i]
+        elif code == op.SQUARED_ERROR:
+            scale = scalars[table[line, 5]]
+            total = np.float32(0.0)
+            for i in range(LANES):
+                error = tile[a * LANES + i] - tile[b * LANES + i] if i < lanes else np.float32(0.0)
+                tile[c * LANES + i] = np.float32(2.0) * scale * inv * error
+                total += error * error
+            losses[table[line, 4]] += scale * inv * total
+        elif code == op.MEAN:
+            sign = np.float32(table[line, 4])
+            total = np.float32(0.0)
+            for i in range(LANES):
+                tile[b * LANES + i] = sign * inv if i < lanes else np.float32(0.0)
+                total += tile[a * LANES + i] if i < lanes else np.float32(0.0)
+            losses[c] += sign * inv * total
+        elif code == op.GATE:
+            for i in range(c * LANES):
+                if not tile[a * LANES + i] > 0.0:
+                    tile[b * LANES + i] = np.float32(0.0)
+
+
+@njit(**_COMPILE)
+def adam(params, grads, first, second, begin, end, step, rate, beta1, beta2, epsilon):  # type: ignore[no-untyped-def]
+    """One Adam step on [begin, end), in the arithmetic of torch.optim.Adam; gradients are cleared."""
+    b1, b2 = np.float32(beta1), np.float32(beta2)
+    c1, c2 = np.float32(1.0 - beta1), np.float32(1.0 - beta2)
+    size = np.float32(rate / (1.0 - beta1**step))
+    root = np.float32(np.sqrt(1.0 - beta2**step))
+    eps = np.float32(epsilon)
+    for i in range(begin, end):
+        g = grads[i]
+        m = b1 * first[i] + c1 * g
+        v = b2 * second[i] + c2 * g * g
+        first[i], second[i] = m, v
+        params[i] -= size * m / (np.sqrt(v) / root + eps)
+        grads[i] = np.float32(0.0)
+
+
+@njit(**_COMPILE)
+def polyak(params, target, online, count, tau):  # type: ignore[no-untyped-def]
+    """target += tau (online - target) for ``count`` parameters from two places of one vector."""
+    t = np.float32(tau)
+    for i in range(count):
+        params[target + i] += t * (params[online + i] - params[target + i])
+
+
+TILES, ADAM, POLYAK = range(3)
+SCRIPT_COLUMNS = 6
+
+
+@njit(**_COMPILE)
+def run_updates(count, update, script, table, index, params, grads, first, second, steps, scalars, losses, loss_counts, data, live_from, total, environments, columns, batch, n_step, n_step_from, discount, keys, tile):  # type: ignore[no-untyped-def]
+    """Do ``count`` updates; returns the number of updates done so far.
+
+    Args:
+        count: updates to do.
+        update: updates done before.
+        script: int64 [lines, SCRIPT_COLUMNS]: what follows what, each with its period.
+        table: operations of all phases.
+        steps: optimizer steps of each trained network so far.
+        losses: sums over updates of each loss; ``loss_counts`` how many.
+        columns: replay columns of reward, terminated, ended, valid.
+        tile: scratch, aligned to 64 bytes.
+    """
+    rows = np.empty(batch, np.int64)
+    last = np.empty(batch, np.int64)
+    ret = np.empty(batch, np.float32)
+    disc = np.empty(batch, np.float32)
+    base = tile.ctypes.data
+    for _ in range(count):
+        update += 1
+        n = n_step if update >= n_step_from else 1
+        draw_rows(rows, keys[0], update, live_from, total, data, columns[3])
+        windows(rows, last, ret, disc, data, total, environments, n, discount, columns[0], columns[1], columns[2])
+        for line in range(script.shape[0]):
+            if update % script[line, 4] != 0:
+                continue
+            kind, a, b, c = script[line, 0], script[line, 1], script[line, 2], script[line, 3]
+            if kind == TILES:
+                start = 0
+                while start < batch:
+                    run_tile(table[a:b], base, index, params, grads, scalars, losses, data, rows, last, ret, disc, keys, update, batch, start)
+                    start += LANES
+                loss_counts[c] += 1
+            elif kind == ADAM:
+                steps[c] += 1
+                adam(params, grads, first, second, a, b, steps[c], scalars[script[line, 5]], 0.9, 0.999, 1e-8)
+            else:
+                polyak(params, a, b, c, scalars[script[line, 5]])
+    return update
