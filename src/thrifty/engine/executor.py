@@ -14,7 +14,7 @@ from numba import carray, njit, types
 from numba.extending import intrinsic
 
 from thrifty.engine import programme as op
-from thrifty.engine.noise import index32, normal32, tanh32
+from thrifty.engine.noise import exp32, index32, log32, normal32, tanh32
 from thrifty.engine.vector import LANES, forward_row, input_gradient_row, weight_gradient_row
 
 _ROW = LANES * 4  # bytes of a tile row
@@ -46,7 +46,7 @@ def draw_rows(out, key, update, first, total, data, valid_column):  # type: igno
 
 
 @njit(**_COMPILE)
-def windows(rows, last, ret, disc, data, total, step, n_step, discount, reward, terminated, ended):  # type: ignore[no-untyped-def]
+def windows(rows, last, path, path_disc, lengths, ret, disc, data, total, step, n_step, discount, reward, terminated, ended):  # type: ignore[no-untyped-def]
     """Follow each window from its first row: last row, n-step return, bootstrap discount, all [B]."""
     capacity = data.shape[0]
     for b in range(len(rows)):
@@ -54,23 +54,31 @@ def windows(rows, last, ret, disc, data, total, step, n_step, discount, reward, 
         weight = np.float32(1.0)
         value = np.float32(0.0)
         gamma = np.float32(discount)
-        for _ in range(n_step):
+        length = 0
+        over = False
+        for k in range(n_step):
+            path[k, b] = row
+            path_disc[k, b] = np.float32(0.0)
+            if over:
+                continue
             place = row % capacity
             value += weight * data[place, reward]
             weight *= gamma
+            path_disc[k, b] = np.float32(0.0) if data[place, terminated] > 0.0 else weight
+            length += 1
             if data[place, ended] > 0.0 or row + step >= total:
-                break
-            row += step
-        else:
-            row -= step
+                over = True
+            elif k + 1 < n_step:
+                row += step
         place = row % capacity
         last[b] = row
+        lengths[b] = length
         ret[b] = value
         disc[b] = np.float32(0.0) if data[place, terminated] > 0.0 else weight
 
 
 @njit(**_COMPILE)
-def run_tile(table, base, index, params, grads, scalars, losses, data, first_rows, last_rows, ret, disc, keys, update, batch, start):  # type: ignore[no-untyped-def]
+def run_tile(table, base, index, params, grads, scalars, losses, totals, data, first_rows, last_rows, path, path_disc, lengths, ret, disc, keys, update, batch, start):  # type: ignore[no-untyped-def]
     """Pass one tile (samples start .. start + LANES) through a phase's operations.
 
     ``base`` is the address of the scratch tile.
@@ -122,7 +130,8 @@ def run_tile(table, base, index, params, grads, scalars, losses, data, first_row
                     base + (c + k) * _ROW, c >= 0, add != 0,
                 )
         elif code == op.GATHER:
-            source = first_rows if table[line, 4] == 0 else last_rows
+            which = table[line, 4]
+            source = first_rows if which == 0 else last_rows if which == 1 else path[which - 2]
             for i in range(lanes):
                 place = source[start + i] % capacity
                 for k in range(b):
@@ -138,9 +147,10 @@ def run_tile(table, base, index, params, grads, scalars, losses, data, first_row
                 tile[a * LANES + i] = np.float32(0.0)
                 tile[b * LANES + i] = np.float32(0.0)
         elif code == op.NORMAL:
+            shift = table[line, 4] * batch + start
             for k in range(b):
                 for i in range(LANES):
-                    tile[(a + k) * LANES + i] = normal32(keys[c], (start + i) * b + k, update)
+                    tile[(a + k) * LANES + i] = normal32(keys[c], (shift + i) * b + k, update)
         elif code == op.PERTURB:
             n = table[line, 4] * LANES
             scale, clip = scalars[table[line, 5]], scalars[table[line, 6]]
@@ -173,12 +183,82 @@ def run_tile(table, base, index, params, grads, scalars, losses, data, first_row
                 total += error * error
             losses[table[line, 4]] += scale * inv * total
         elif code == op.MEAN:
-            sign = np.float32(table[line, 4])
+            scale = scalars[table[line, 4]]
             total = np.float32(0.0)
             for i in range(LANES):
-                tile[b * LANES + i] = sign * inv if i < lanes else np.float32(0.0)
+                tile[b * LANES + i] = scale * inv if i < lanes else np.float32(0.0)
                 total += tile[a * LANES + i] if i < lanes else np.float32(0.0)
-            losses[c] += sign * inv * total
+            losses[c] += scale * inv * total
+            totals[table[line, 5]] += inv * total
+        elif code == op.MINIMUM_REVERSE:
+            d, n, add = table[line, 4], table[line, 5] * LANES, table[line, 6]
+            for i in range(n):
+                mine, other = tile[a * LANES + i], tile[b * LANES + i]
+                share = np.float32(1.0) if mine < other else np.float32(0.0)
+                share = np.float32(0.5) if mine == other else share
+                g = share * tile[c * LANES + i]
+                tile[d * LANES + i] = tile[d * LANES + i] + g if add else g
+        elif code == op.PATH_DISCOUNT:
+            for i in range(LANES):
+                tile[a * LANES + i] = path_disc[b, start + i] if i < lanes else np.float32(0.0)
+        elif code == op.BLEND:
+            k = table[line, 4]
+            for r in range(c):
+                for i in range(lanes):
+                    if lengths[start + i] == k + 1:
+                        tile[(b + r) * LANES + i] = tile[(a + r) * LANES + i]
+        elif code == op.BOUND_LOG_STD:
+            low, high = scalars[table[line, 4]], scalars[table[line, 5]]
+            half = np.float32(0.5) * (high - low)
+            for i in range(c * LANES):
+                tile[b * LANES + i] = low + half * (tanh32(tile[a * LANES + i]) + np.float32(1.0))
+        elif code == op.BOUND_LOG_STD_REVERSE:
+            low, high, add = scalars[table[line, 5]], scalars[table[line, 6]], table[line, 7]
+            half = np.float32(0.5) * (high - low)
+            for i in range(table[line, 4] * LANES):
+                t = (tile[a * LANES + i] - low) / half - np.float32(1.0)
+                g = tile[b * LANES + i] * half * (np.float32(1.0) - t * t)
+                tile[c * LANES + i] = tile[c * LANES + i] + g if add else g
+        elif code == op.SAMPLE:
+            d = table[line, 4]
+            for i in range(table[line, 5] * LANES):
+                std = exp32(tile[b * LANES + i])
+                tile[d * LANES + i] = tile[a * LANES + i] + std * tile[c * LANES + i]
+        elif code == op.SAMPLE_REVERSE:
+            d, e, n = table[line, 4], table[line, 5], table[line, 6] * LANES
+            add_mean, add_std = table[line, 7], table[line, 8]
+            for i in range(n):
+                g = tile[a * LANES + i]
+                h = g * exp32(tile[b * LANES + i]) * tile[c * LANES + i]
+                tile[d * LANES + i] = tile[d * LANES + i] + g if add_mean else g
+                tile[e * LANES + i] = tile[e * LANES + i] + h if add_std else h
+        elif code == op.LOG_DENSITY:
+            d = table[line, 4]
+            for i in range(LANES):
+                tile[d * LANES + i] = np.float32(0.0)
+            for k in range(table[line, 5]):
+                for i in range(LANES):
+                    eps, x = tile[(a + k) * LANES + i], tile[(c + k) * LANES + i]
+                    soft = log32(np.float32(1.0) + exp32(np.float32(-2.0) * abs(x)))
+                    soft += max(np.float32(-2.0) * x, np.float32(0.0))
+                    slope = np.float32(2.0) * (np.float32(0.6931471806) - x - soft)
+                    tile[d * LANES + i] += (
+                        np.float32(-0.5) * eps * eps - tile[(b + k) * LANES + i]
+                        - np.float32(0.9189385332) - slope
+                    )
+        elif code == op.LOG_DENSITY_REVERSE:
+            d, n, add_std, add_x = table[line, 4], table[line, 5], table[line, 6], table[line, 7]
+            for k in range(n):
+                for i in range(LANES):
+                    g = tile[a * LANES + i]
+                    h = np.float32(2.0) * g * tile[(b + k) * LANES + i]
+                    s, x = (c + k) * LANES + i, (d + k) * LANES + i
+                    tile[s] = tile[s] - g if add_std else -g
+                    tile[x] = tile[x] + h if add_x else h
+        elif code == op.SUBTRACT_SCALED:
+            scale = scalars[table[line, 4]]
+            for i in range(LANES):
+                tile[a * LANES + i] -= scale * tile[b * LANES + i] * tile[c * LANES + i]
         elif code == op.GATE:
             for i in range(c * LANES):
                 if not tile[a * LANES + i] > 0.0:
@@ -210,12 +290,12 @@ def polyak(params, target, online, count, tau):  # type: ignore[no-untyped-def]
         params[target + i] += t * (params[online + i] - params[target + i])
 
 
-TILES, ADAM, POLYAK = range(3)
+TILES, ADAM, POLYAK, TEMPERATURE = range(4)
 SCRIPT_COLUMNS = 6
 
 
 @njit(**_COMPILE)
-def run_updates(count, update, script, table, index, params, grads, first, second, steps, scalars, losses, loss_counts, data, live_from, total, environments, columns, batch, n_step, n_step_from, discount, keys, tile):  # type: ignore[no-untyped-def]
+def run_updates(count, update, script, table, index, params, grads, first, second, steps, scalars, losses, loss_counts, totals, data, live_from, total, environments, columns, batch, n_step, n_step_from, discount, keys, temperature, tile):  # type: ignore[no-untyped-def]
     """Do ``count`` updates; returns the number of updates done so far.
 
     Args:
@@ -230,14 +310,18 @@ def run_updates(count, update, script, table, index, params, grads, first, secon
     """
     rows = np.empty(batch, np.int64)
     last = np.empty(batch, np.int64)
+    path = np.empty((n_step, batch), np.int64)
+    path_disc = np.empty((n_step, batch), np.float32)
+    lengths = np.empty(batch, np.int64)
     ret = np.empty(batch, np.float32)
     disc = np.empty(batch, np.float32)
     base = tile.ctypes.data
     for _ in range(count):
         update += 1
         n = n_step if update >= n_step_from else 1
+        totals[:] = 0.0
         draw_rows(rows, keys[0], update, live_from, total, data, columns[3])
-        windows(rows, last, ret, disc, data, total, environments, n, discount, columns[0], columns[1], columns[2])
+        windows(rows, last, path, path_disc, lengths, ret, disc, data, total, environments, n, discount, columns[0], columns[1], columns[2])
         for line in range(script.shape[0]):
             if update % script[line, 4] != 0:
                 continue
@@ -245,12 +329,19 @@ def run_updates(count, update, script, table, index, params, grads, first, secon
             if kind == TILES:
                 start = 0
                 while start < batch:
-                    run_tile(table[a:b], base, index, params, grads, scalars, losses, data, rows, last, ret, disc, keys, update, batch, start)
+                    run_tile(table[a:b], base, index, params, grads, scalars, losses, totals, data, rows, last, path, path_disc, lengths, ret, disc, keys, update, batch, start)
                     start += LANES
                 loss_counts[c] += 1
             elif kind == ADAM:
                 steps[c] += 1
                 adam(params, grads, first, second, a, b, steps[c], scalars[script[line, 5]], 0.9, 0.999, 1e-8)
+            elif kind == TEMPERATURE:
+                # -log alpha (log pi + target entropy): one Adam step on log alpha.
+                steps[c] += 1
+                temperature[1] = -(totals[a] + temperature[4])
+                gradient, slope = temperature[1:2], temperature[0:1]
+                adam(slope, gradient, temperature[2:3], temperature[3:4], 0, 1, steps[c], scalars[script[line, 5]], 0.9, 0.999, 1e-8)
+                scalars[b] = np.float32(np.exp(temperature[0]))
             else:
                 polyak(params, a, b, c, scalars[script[line, 5]])
     return update

@@ -33,23 +33,19 @@ from thrifty.engine.layout import Arena, Layer
     MINIMUM,
     MINIMUM_REVERSE,
     MULTIPLY_ADD,
-    AFFINE,
-    AFFINE_REVERSE,
     SQUARED_ERROR,
     MEAN,
-    FILL,
     GATE,
-    ADD,
-    EXP,
-    EXP_REVERSE,
-    MULTIPLY,
-    MULTIPLY_REVERSE,
-    LOG_SLOPE,
-    LOG_SLOPE_REVERSE,
-    SUM_ROWS,
-    SUM_ROWS_REVERSE,
-    GAUSSIAN_LOG_DENSITY,
-) = range(28)
+    PATH_DISCOUNT,
+    BLEND,
+    BOUND_LOG_STD,
+    BOUND_LOG_STD_REVERSE,
+    SAMPLE,
+    SAMPLE_REVERSE,
+    LOG_DENSITY,
+    LOG_DENSITY_REVERSE,
+    SUBTRACT_SCALED,
+) = range(24)
 COLUMNS = 16
 
 
@@ -64,10 +60,16 @@ class Slot:
     written: bool = False  # whether the gradient has received its first contribution
     needs: bool = False  # whether a trained network lies upstream
     parts: list[Slot] = field(default_factory=list)
+    whole: Slot | None = None  # the slot that this is a part of
+    produced: bool = False  # written by one operation, which wants one gradient for all rows
 
     def part(self, start: int, rows: int) -> Slot:
-        """Return a view of some rows; a gradient flows into parts, not into their whole."""
-        view = Slot(self.row + start, rows)
+        """Return a view of some rows.
+
+        Gradients flow into the parts of a joined slot one by one, and into the one gradient of a
+        slot that an operation produced.
+        """
+        view = Slot(self.row + start, rows, whole=self, needs=self.needs and self.produced)
         self.parts.append(view)
         return view
 
@@ -122,7 +124,7 @@ class Programme:
         """y = relu?(W x + b)."""
         assert x.rows == layer.index.inputs
         y = self.slot(layer.index.out) if into is None else into
-        y.relu = relu
+        y.relu, y.produced = relu, True
         begin, end = self.arena.span[self.trained]
         trains = begin <= layer.values < end
         y.needs = trains or x.needs or any(part.needs for part in x.parts)
@@ -148,10 +150,10 @@ class Programme:
             self.reverse.append(("tanh", (x, y)))
         return y
 
-    def normal(self, rows: int, stream: int) -> Slot:
-        """Standard normals of a stream, element (sample, row)."""
+    def normal(self, rows: int, stream: int, k: int = 0) -> Slot:
+        """Standard normals of a stream, element (k, sample, row)."""
         y = self.slot(rows)
-        self.emit(NORMAL, y.row, rows, stream)
+        self.emit(NORMAL, y.row, rows, stream, k)
         return y
 
     def perturb(self, x: Slot, noise: Slot, scale: int, clip: int, into: Slot) -> Slot:
@@ -174,6 +176,73 @@ class Programme:
         self.emit(MULTIPLY_ADD, a.row, b.row, c.row, y.row, a.rows)
         return y
 
+    # ------------------------------------------------------------ a squashed Gaussian
+
+    def path_discount(self, into: Slot, k: int) -> Slot:
+        """Load the discount of the state that transition k of the window reaches (0 beyond)."""
+        self.emit(PATH_DISCOUNT, into.row, k)
+        return into
+
+    def blend(self, source: Slot, into: Slot, k: int) -> None:
+        """Copy the samples whose window ends with transition k."""
+        self.emit(BLEND, source.row, into.row, source.rows, k)
+
+    def bound_log_std(self, raw: Slot, low: int, high: int) -> Slot:
+        """y = low + (high - low) / 2 (tanh(raw) + 1); scalars by number."""
+        y = self.slot(raw.rows)
+        y.needs = raw.needs
+        self.emit(BOUND_LOG_STD, raw.row, y.row, raw.rows, low, high)
+        if y.needs:
+            self.reverse.append(("bound_log_std", (raw, y, low, high)))
+        return y
+
+    def sample(self, mean: Slot, log_std: Slot, noise: Slot) -> Slot:
+        """x = mean + exp(log_std) noise."""
+        x = self.slot(mean.rows)
+        x.needs = mean.needs or log_std.needs
+        self.emit(SAMPLE, mean.row, log_std.row, noise.row, x.row, mean.rows)
+        if x.needs:
+            self.reverse.append(("sample", (mean, log_std, noise, x)))
+        return x
+
+    def log_density(self, noise: Slot, log_std: Slot, x: Slot, action: Slot) -> Slot:
+        """log pi = sum over rows of log N(x) - log(1 - tanh(x)^2), one row; action is tanh(x)."""
+        y = self.slot(1)
+        y.needs = x.needs
+        self.emit(LOG_DENSITY, noise.row, log_std.row, x.row, y.row, x.rows)
+        if y.needs:
+            self.reverse.append(("log_density", (log_std, x, action, y)))
+        return y
+
+    def subtract_scaled(self, y: Slot, a: Slot, b: Slot, scale: int) -> None:
+        """y -= scale a b; no gradient."""
+        self.emit(SUBTRACT_SCALED, y.row, a.row, b.row, scale)
+
+    def _reverse_bound_log_std(self, raw: Slot, y: Slot, low: int, high: int) -> None:
+        assert y.grad is not None
+        grad, add = self._contribution(raw)
+        self.emit(
+            BOUND_LOG_STD_REVERSE, y.row, y.grad.row, grad.row, raw.rows, low, high, add
+        )
+
+    def _reverse_sample(self, mean: Slot, log_std: Slot, noise: Slot, x: Slot) -> None:
+        assert x.grad is not None
+        mean_grad, mean_add = self._contribution(mean)
+        std_grad, std_add = self._contribution(log_std)
+        self.emit(
+            SAMPLE_REVERSE, x.grad.row, log_std.row, noise.row, mean_grad.row, std_grad.row,
+            x.rows, mean_add, std_add,
+        )
+
+    def _reverse_log_density(self, log_std: Slot, x: Slot, action: Slot, y: Slot) -> None:
+        assert y.grad is not None
+        std_grad, std_add = self._contribution(log_std)
+        x_grad, x_add = self._contribution(x)
+        self.emit(
+            LOG_DENSITY_REVERSE, y.grad.row, action.row, std_grad.row, x_grad.row, x.rows,
+            std_add, x_add,
+        )
+
     # ------------------------------------------------------------ losses
 
     def squared_error(self, value: Slot, target: Slot, loss: int, scale: int) -> None:
@@ -182,10 +251,10 @@ class Programme:
         self.emit(SQUARED_ERROR, value.row, target.row, grad.row, loss, scale)
         value.written = True
 
-    def mean(self, value: Slot, loss: int, sign: int) -> None:
-        """Add sign * mean(value) to a loss; value's gradient begins here."""
+    def mean(self, value: Slot, loss: int, scale: int, total: int) -> None:
+        """Add scale * mean(value) to a loss, and mean(value) to a total; the gradient begins here."""
         grad = self._grad(value)
-        self.emit(MEAN, value.row, grad.row, loss, sign)
+        self.emit(MEAN, value.row, grad.row, loss, scale, total)
         value.written = True
 
     def minimise(self) -> None:
@@ -195,7 +264,10 @@ class Programme:
 
     def _grad(self, slot: Slot) -> Slot:
         if slot.grad is None:
-            slot.grad = self.slot(slot.rows)
+            if slot.whole is not None and slot.whole.produced:
+                slot.grad = Slot(self._grad(slot.whole).row + slot.row - slot.whole.row, slot.rows)
+            else:
+                slot.grad = self.slot(slot.rows)
         return slot.grad
 
     def _contribution(self, slot: Slot) -> tuple[Slot, int]:

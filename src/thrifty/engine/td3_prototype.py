@@ -30,7 +30,7 @@ class FusedTD3:
         self.names = {"actor": "net", "q1": "q1", "q2": "q2"}
         O = nets["actor"][0].inputs; N = nets["actor"][-1].out
         # scalars: 0 noise scale 1 clip 2 one 3 lr 4 tau
-        self.scalars = np.array([c.target_noise, c.target_noise_clip, 1.0, c.learning_rate, c.tau], np.float64).astype(np.float32)
+        self.scalars = np.array([c.target_noise, c.target_noise_clip, 1.0, c.learning_rate, c.tau, -1.0], np.float64).astype(np.float32)
         # phase 1
         A.span["critic"] = (A.span["q1"][0], A.span["q2"][1])
         p = Programme(A, "critic")
@@ -54,7 +54,7 @@ class FusedTD3:
         r.gather(s, replay._observation.start, 0)
         z = r.mlp(s, A.layers["actor"]); r.tanh(z, into=a)
         q = r.mlp(sa, A.layers["q1"])
-        r.mean(q, 1, -1); r.minimise()
+        r.mean(q, 1, 5, 0); r.minimise()
         t1, t2 = p.rows(), r.rows()
         self.table = np.concatenate([t1, t2]); n1, n2 = len(t1), len(t2)
         sc = [[ex.TILES, 0, n1, 0, 1, 0], [ex.ADAM, *A.span["critic"], 1, 1, 3],
@@ -67,8 +67,8 @@ class FusedTD3:
         self.keys = np.array([key_of(seed, REPLAY), key_of(seed, TARGET)], np.int64)
         self.steps = np.zeros(2, np.int64); self.losses = np.zeros(2, np.float64); self.counts = np.zeros(2, np.int64)
         self.columns = np.array([replay._reward, replay._terminated, replay._ended, replay._valid], np.int64)
-        self.updates = 0
+        self.updates = 0; self.totals = np.zeros(2, np.float32); self.temperature = np.zeros(5, np.float32)
 
     def run(self, count):
         A, c, R = self.arena, self.config, self.replay
-        self.updates = ex.run_updates(count, self.updates, self.script, self.table, A.index, A.params, A.grads, A.first_moment, A.second_moment, self.steps, self.scalars, self.losses, self.counts, R._data, R.first, R.total, R.environments, self.columns, c.batch_size, c.n_step, c.n_step_delay, c.discount, self.keys, self.tile)
+        self.updates = ex.run_updates(count, self.updates, self.script, self.table, A.index, A.params, A.grads, A.first_moment, A.second_moment, self.steps, self.scalars, self.losses, self.counts, self.totals, R._data, R.first, R.total, R.environments, self.columns, c.batch_size, c.n_step, c.n_step_delay, c.discount, self.keys, self.temperature, self.tile)
