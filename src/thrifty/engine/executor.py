@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from thrifty.engine import programme as op
 from thrifty.engine.noise import exp32, index32, log32, normal32, tanh32
-from thrifty.engine.vector import LANES, forward_row, input_gradient_row, weight_gradient_row
+from thrifty.engine.vector import LANES, forward_row, input_gradient_row, row_sum, weight_gradient_row
 
 _ROW = LANES * 4  # bytes of a tile row
 _COMPILE = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
@@ -112,11 +112,7 @@ def run_tile(table, base, index, params, grads, scalars, losses, totals, data, f
                     dy + r * _ROW, x, values, p_index + 4 * cols,
                     np.int64(index[starts + r]), np.int64(index[starts + r + 1]),
                 )
-                total = np.float32(0.0)
-                row = (b + r) * LANES
-                for i in range(LANES):
-                    total += tile[row + i]
-                grads[bias + r] += total
+                grads[bias + r] += row_sum(dy + r * _ROW)
         elif code == op.INPUT_GRADIENT:
             col_starts, rows, perm = table[line, 8], table[line, 9], table[line, 10]
             values = p_params + 4 * table[line, 11]

@@ -244,3 +244,18 @@ def weight_gradient_row(
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@intrinsic
+def row_sum(typingctx: Any, row: Any) -> Any:
+    """Sum of the LANES floats at an address."""
+    signature = types.float32(types.int64)
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        lanes = range(0, LANES, TARGET.width)
+        parts = [_load(builder, args[0], lane) for lane in lanes]
+        while len(parts) > 1:
+            parts = [builder.fadd(a, b) for a, b in zip(parts[0::2], parts[1::2], strict=True)]
+        return builder.extract_element(_horizontal(builder, parts), ir.Constant(_I32, 0))
+
+    return signature, codegen
