@@ -1,1 +1,1 @@
-"""Truly sparse training on CPU: compiled updates that touch the links that exist and nothing else."""
+"""Truly sparse training on CPU: compiled updates that touch only the links that exist."""

@@ -14,8 +14,16 @@ from numba import carray, njit, types
 from numba.extending import intrinsic
 
 from thrifty.engine import programme as op
-from thrifty.engine.noise import exp32, index32, log32, normal32, tanh32
-from thrifty.engine.vector import LANES, forward_row, input_gradient_row, row_sum, weight_gradient_row
+from thrifty.engine.noise import exp32, log32, normal32, tanh32
+from thrifty.engine.optim import adam, polyak
+from thrifty.engine.vector import (
+    LANES,
+    forward_row,
+    input_gradient_row,
+    row_sum,
+    weight_gradient_row,
+)
+from thrifty.engine.windows import draw_rows, windows
 
 _ROW = LANES * 4  # bytes of a tile row
 _COMPILE = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
@@ -32,53 +40,28 @@ def _pointer(typingctx: Any, address: Any) -> Any:
 
 
 @njit(**_COMPILE)
-def draw_rows(out, key, update, first, total, data, valid_column):  # type: ignore[no-untyped-def]
-    """Fill [B] with row numbers of uniformly drawn live, valid transitions."""
-    capacity = data.shape[0]
-    for b in range(len(out)):
-        element = b
-        while True:
-            row = first + index32(key, element, update, total - first)
-            if data[row % capacity, valid_column] > 0.0:
-                break
-            element += len(out)
-        out[b] = row
-
-
-@njit(**_COMPILE)
-def windows(rows, last, path, path_disc, lengths, ret, disc, data, total, step, n_step, discount, reward, terminated, ended):  # type: ignore[no-untyped-def]
-    """Follow each window from its first row: last row, n-step return, bootstrap discount, all [B]."""
-    capacity = data.shape[0]
-    for b in range(len(rows)):
-        row = rows[b]
-        weight = np.float32(1.0)
-        value = np.float32(0.0)
-        gamma = np.float32(discount)
-        length = 0
-        over = False
-        for k in range(n_step):
-            path[k, b] = row
-            path_disc[k, b] = np.float32(0.0)
-            if over:
-                continue
-            place = row % capacity
-            value += weight * data[place, reward]
-            weight *= gamma
-            path_disc[k, b] = np.float32(0.0) if data[place, terminated] > 0.0 else weight
-            length += 1
-            if data[place, ended] > 0.0 or row + step >= total:
-                over = True
-            elif k + 1 < n_step:
-                row += step
-        place = row % capacity
-        last[b] = row
-        lengths[b] = length
-        ret[b] = value
-        disc[b] = np.float32(0.0) if data[place, terminated] > 0.0 else weight
-
-
-@njit(**_COMPILE)
-def run_tile(table, base, index, params, grads, scalars, losses, totals, data, first_rows, last_rows, path, path_disc, lengths, ret, disc, keys, update, batch, start):  # type: ignore[no-untyped-def]
+def run_tile(
+    table,
+    base,
+    index,
+    params,
+    grads,
+    scalars,
+    losses,
+    totals,
+    data,
+    first_rows,
+    last_rows,
+    path,
+    path_disc,
+    lengths,
+    ret,
+    disc,
+    keys,
+    update,
+    batch,
+    start,
+):
     """Pass one tile (samples start .. start + LANES) through a phase's operations.
 
     ``base`` is the address of the scratch tile.
@@ -99,9 +82,14 @@ def run_tile(table, base, index, params, grads, scalars, losses, totals, data, f
             x, y = base + a * _ROW, base + b * _ROW
             for r in range(out):
                 forward_row(
-                    x, y + r * _ROW, values, p_index + 4 * cols,
-                    np.int64(index[starts + r]), np.int64(index[starts + r + 1]),
-                    params[bias + r], c != 0,
+                    x,
+                    y + r * _ROW,
+                    values,
+                    p_index + 4 * cols,
+                    np.int64(index[starts + r]),
+                    np.int64(index[starts + r + 1]),
+                    params[bias + r],
+                    c != 0,
                 )
         elif code == op.WEIGHT_GRADIENT:
             out, starts, cols = table[line, 4], table[line, 6], table[line, 7]
@@ -109,8 +97,12 @@ def run_tile(table, base, index, params, grads, scalars, losses, totals, data, f
             x, dy = base + a * _ROW, base + b * _ROW
             for r in range(out):
                 weight_gradient_row(
-                    dy + r * _ROW, x, values, p_index + 4 * cols,
-                    np.int64(index[starts + r]), np.int64(index[starts + r + 1]),
+                    dy + r * _ROW,
+                    x,
+                    values,
+                    p_index + 4 * cols,
+                    np.int64(index[starts + r]),
+                    np.int64(index[starts + r + 1]),
                 )
                 grads[bias + r] += row_sum(dy + r * _ROW)
         elif code == op.INPUT_GRADIENT:
@@ -121,9 +113,16 @@ def run_tile(table, base, index, params, grads, scalars, losses, totals, data, f
             for k in range(count):
                 column = begin + k
                 input_gradient_row(
-                    dy, dx + k * _ROW, values, p_index + 4 * perm, p_index + 4 * rows,
-                    np.int64(index[col_starts + column]), np.int64(index[col_starts + column + 1]),
-                    base + (c + k) * _ROW, c >= 0, add != 0,
+                    dy,
+                    dx + k * _ROW,
+                    values,
+                    p_index + 4 * perm,
+                    p_index + 4 * rows,
+                    np.int64(index[col_starts + column]),
+                    np.int64(index[col_starts + column + 1]),
+                    base + (c + k) * _ROW,
+                    c >= 0,
+                    add != 0,
                 )
         elif code == op.GATHER:
             which = table[line, 4]
@@ -169,7 +168,9 @@ def run_tile(table, base, index, params, grads, scalars, losses, totals, data, f
         elif code == op.MULTIPLY_ADD:
             d = table[line, 4]
             for i in range(table[line, 5] * LANES):
-                tile[d * LANES + i] = tile[a * LANES + i] * tile[b * LANES + i] + tile[c * LANES + i]
+                tile[d * LANES + i] = (
+                    tile[a * LANES + i] * tile[b * LANES + i] + tile[c * LANES + i]
+                )
         elif code == op.SQUARED_ERROR:
             scale = scalars[table[line, 5]]
             total = np.float32(0.0)
@@ -239,8 +240,10 @@ def run_tile(table, base, index, params, grads, scalars, losses, totals, data, f
                     soft += max(np.float32(-2.0) * x, np.float32(0.0))
                     slope = np.float32(2.0) * (np.float32(0.6931471806) - x - soft)
                     tile[d * LANES + i] += (
-                        np.float32(-0.5) * eps * eps - tile[(b + k) * LANES + i]
-                        - np.float32(0.9189385332) - slope
+                        np.float32(-0.5) * eps * eps
+                        - tile[(b + k) * LANES + i]
+                        - np.float32(0.9189385332)
+                        - slope
                     )
         elif code == op.LOG_DENSITY_REVERSE:
             d, n, add_std, add_x = table[line, 4], table[line, 5], table[line, 6], table[line, 7]
@@ -261,37 +264,39 @@ def run_tile(table, base, index, params, grads, scalars, losses, totals, data, f
                     tile[b * LANES + i] = np.float32(0.0)
 
 
-@njit(**_COMPILE)
-def adam(params, grads, first, second, begin, end, step, rate, beta1, beta2, epsilon):  # type: ignore[no-untyped-def]
-    """One Adam step on [begin, end), in the arithmetic of torch.optim.Adam; gradients are cleared."""
-    b1, b2 = np.float32(beta1), np.float32(beta2)
-    c1, c2 = np.float32(1.0 - beta1), np.float32(1.0 - beta2)
-    size = np.float32(rate / (1.0 - beta1**step))
-    root = np.float32(np.sqrt(1.0 - beta2**step))
-    eps = np.float32(epsilon)
-    for i in range(begin, end):
-        g = grads[i]
-        m = b1 * first[i] + c1 * g
-        v = b2 * second[i] + c2 * g * g
-        first[i], second[i] = m, v
-        params[i] -= size * m / (np.sqrt(v) / root + eps)
-        grads[i] = np.float32(0.0)
-
-
-@njit(**_COMPILE)
-def polyak(params, target, online, count, tau):  # type: ignore[no-untyped-def]
-    """target += tau (online - target) for ``count`` parameters from two places of one vector."""
-    t = np.float32(tau)
-    for i in range(count):
-        params[target + i] += t * (params[online + i] - params[target + i])
-
-
 TILES, ADAM, POLYAK, TEMPERATURE = range(4)
 SCRIPT_COLUMNS = 6
 
 
 @njit(**_COMPILE)
-def run_updates(count, update, script, table, index, params, grads, first, second, steps, scalars, losses, loss_counts, totals, data, live_from, total, environments, columns, batch, n_step, n_step_from, discount, keys, temperature, tile):  # type: ignore[no-untyped-def]
+def run_updates(
+    count,
+    update,
+    script,
+    table,
+    index,
+    params,
+    grads,
+    first,
+    second,
+    steps,
+    scalars,
+    losses,
+    loss_counts,
+    totals,
+    data,
+    live_from,
+    total,
+    environments,
+    columns,
+    batch,
+    n_step,
+    n_step_from,
+    discount,
+    keys,
+    temperature,
+    tile,
+):
     """Do ``count`` updates; returns the number of updates done so far.
 
     Args:
@@ -317,7 +322,23 @@ def run_updates(count, update, script, table, index, params, grads, first, secon
         n = n_step if update >= n_step_from else 1
         totals[:] = 0.0
         draw_rows(rows, keys[0], update, live_from, total, data, columns[3])
-        windows(rows, last, path, path_disc, lengths, ret, disc, data, total, environments, n, discount, columns[0], columns[1], columns[2])
+        windows(
+            rows,
+            last,
+            path,
+            path_disc,
+            lengths,
+            ret,
+            disc,
+            data,
+            total,
+            environments,
+            n,
+            discount,
+            columns[0],
+            columns[1],
+            columns[2],
+        )
         for line in range(script.shape[0]):
             if update % script[line, 4] != 0:
                 continue
@@ -325,18 +346,63 @@ def run_updates(count, update, script, table, index, params, grads, first, secon
             if kind == TILES:
                 start = 0
                 while start < batch:
-                    run_tile(table[a:b], base, index, params, grads, scalars, losses, totals, data, rows, last, path, path_disc, lengths, ret, disc, keys, update, batch, start)
+                    run_tile(
+                        table[a:b],
+                        base,
+                        index,
+                        params,
+                        grads,
+                        scalars,
+                        losses,
+                        totals,
+                        data,
+                        rows,
+                        last,
+                        path,
+                        path_disc,
+                        lengths,
+                        ret,
+                        disc,
+                        keys,
+                        update,
+                        batch,
+                        start,
+                    )
                     start += LANES
                 loss_counts[c] += 1
             elif kind == ADAM:
                 steps[c] += 1
-                adam(params, grads, first, second, a, b, steps[c], scalars[script[line, 5]], 0.9, 0.999, 1e-8)
+                adam(
+                    params,
+                    grads,
+                    first,
+                    second,
+                    a,
+                    b,
+                    steps[c],
+                    scalars[script[line, 5]],
+                    0.9,
+                    0.999,
+                    1e-8,
+                )
             elif kind == TEMPERATURE:
                 # -log alpha (log pi + target entropy): one Adam step on log alpha.
                 steps[c] += 1
                 temperature[1] = -(totals[a] + temperature[4])
                 gradient, slope = temperature[1:2], temperature[0:1]
-                adam(slope, gradient, temperature[2:3], temperature[3:4], 0, 1, steps[c], scalars[script[line, 5]], 0.9, 0.999, 1e-8)
+                adam(
+                    slope,
+                    gradient,
+                    temperature[2:3],
+                    temperature[3:4],
+                    0,
+                    1,
+                    steps[c],
+                    scalars[script[line, 5]],
+                    0.9,
+                    0.999,
+                    1e-8,
+                )
                 scalars[b] = np.float32(np.exp(temperature[0]))
             else:
                 polyak(params, a, b, c, scalars[script[line, 5]])

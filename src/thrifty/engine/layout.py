@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,8 @@ class LayerIndex:
         np.cumsum(mask.sum(axis=0), out=col_starts[1:])
         perm = np.argsort(cols, kind="stable").astype(np.int32)
         return cls(
-            *mask.shape,
+            out=mask.shape[0],
+            inputs=mask.shape[1],
             starts=starts,
             cols=cols.astype(np.int32),
             col_starts=col_starts,
@@ -120,7 +122,7 @@ class Arena:
             places[name] = []
             for layer in layers:
                 layer.validate()
-                place = []
+                place: list[int] = []
                 for piece in (layer.starts, layer.cols, layer.col_starts, layer.rows, layer.perm):
                     place.append(at)
                     pieces.append(piece)
@@ -134,8 +136,8 @@ class Arena:
             online = name.removesuffix("_target") if name not in self.indices else name
             begin = size
             self.layers[name] = []
-            for layer, place in zip(self.indices[online], places[online], strict=True):
-                self.layers[name].append(Layer(layer, place, size, size + layer.nnz))
+            for layer, index_at in zip(self.indices[online], places[online], strict=True):
+                self.layers[name].append(Layer(layer, index_at, size, size + layer.nnz))
                 size += layer.nnz + layer.out
             self.span[name] = (begin, size)
         self.size = size
@@ -144,6 +146,17 @@ class Arena:
         self.grads: Floats = np.zeros(self.trained, np.float32)
         self.first_moment: Floats = np.zeros(self.trained, np.float32)
         self.second_moment: Floats = np.zeros(self.trained, np.float32)
+
+    def join(self, name: str, networks: Sequence[str]) -> None:
+        """Give several neighbouring networks one name, as one optimizer's parameters.
+
+        Args:
+            name: new.
+            networks: in the order in which they lie.
+        """
+        spans = [self.span[network] for network in networks]
+        assert all(left[1] == right[0] for left, right in pairwise(spans))
+        self.span[name] = (spans[0][0], spans[-1][1])
 
     def write(
         self, vector: Floats, network: str, layer: int, weight: Floats, bias: Floats | None

@@ -107,7 +107,7 @@ class Programme:
     # ------------------------------------------------------------ loading
 
     def gather(self, into: Slot, column: int, which: int) -> Slot:
-        """Load columns of the replay: of the window's first (0) or last (1) transition, or k (2+k)."""
+        """Load replay columns of the window's first (0), last (1) or k-th (2 + k) transition."""
         self.emit(GATHER, into.row, into.rows, column, which)
         return into
 
@@ -121,7 +121,7 @@ class Programme:
         return (layer.index.out, layer.index.inputs, *layer.index_at, layer.values, layer.bias)
 
     def linear(self, x: Slot, layer: Layer, *, relu: bool, into: Slot | None = None) -> Slot:
-        """y = relu?(W x + b)."""
+        """Y = relu?(W x + b)."""
         assert x.rows == layer.index.inputs
         y = self.slot(layer.index.out) if into is None else into
         y.relu, y.produced = relu, True
@@ -142,7 +142,7 @@ class Programme:
     # ------------------------------------------------------------ elementwise
 
     def tanh(self, x: Slot, into: Slot | None = None) -> Slot:
-        """y = tanh(x)."""
+        """Y = tanh(x)."""
         y = self.slot(x.rows) if into is None else into
         y.needs = x.needs
         self.emit(TANH, x.row, y.row, x.rows)
@@ -157,12 +157,12 @@ class Programme:
         return y
 
     def perturb(self, x: Slot, noise: Slot, scale: int, clip: int, into: Slot) -> Slot:
-        """y = clip(x + clip(scale noise, -clip, clip), -1, 1); scalars by number, no gradient."""
+        """Y = clip(x + clip(scale noise, -clip, clip), -1, 1); scalars by number, no gradient."""
         self.emit(PERTURB, x.row, noise.row, into.row, x.rows, scale, clip)
         return into
 
     def minimum(self, a: Slot, b: Slot) -> Slot:
-        """y = min(a, b)."""
+        """Y = min(a, b)."""
         y = self.slot(a.rows)
         y.needs = a.needs or b.needs
         self.emit(MINIMUM, a.row, b.row, y.row, a.rows)
@@ -171,7 +171,7 @@ class Programme:
         return y
 
     def multiply_add(self, a: Slot, b: Slot, c: Slot) -> Slot:
-        """y = a b + c; no gradient."""
+        """Y = a b + c; no gradient."""
         y = self.slot(a.rows)
         self.emit(MULTIPLY_ADD, a.row, b.row, c.row, y.row, a.rows)
         return y
@@ -188,7 +188,7 @@ class Programme:
         self.emit(BLEND, source.row, into.row, source.rows, k)
 
     def bound_log_std(self, raw: Slot, low: int, high: int) -> Slot:
-        """y = low + (high - low) / 2 (tanh(raw) + 1); scalars by number."""
+        """Y = low + (high - low) / 2 (tanh(raw) + 1); scalars by number."""
         y = self.slot(raw.rows)
         y.needs = raw.needs
         self.emit(BOUND_LOG_STD, raw.row, y.row, raw.rows, low, high)
@@ -197,7 +197,7 @@ class Programme:
         return y
 
     def sample(self, mean: Slot, log_std: Slot, noise: Slot) -> Slot:
-        """x = mean + exp(log_std) noise."""
+        """X = mean + exp(log_std) noise."""
         x = self.slot(mean.rows)
         x.needs = mean.needs or log_std.needs
         self.emit(SAMPLE, mean.row, log_std.row, noise.row, x.row, mean.rows)
@@ -206,7 +206,7 @@ class Programme:
         return x
 
     def log_density(self, noise: Slot, log_std: Slot, x: Slot, action: Slot) -> Slot:
-        """log pi = sum over rows of log N(x) - log(1 - tanh(x)^2), one row; action is tanh(x)."""
+        """Log pi = sum over rows of log N(x) - log(1 - tanh(x)^2), one row; action is tanh(x)."""
         y = self.slot(1)
         y.needs = x.needs
         self.emit(LOG_DENSITY, noise.row, log_std.row, x.row, y.row, x.rows)
@@ -215,23 +215,28 @@ class Programme:
         return y
 
     def subtract_scaled(self, y: Slot, a: Slot, b: Slot, scale: int) -> None:
-        """y -= scale a b; no gradient."""
+        """Y -= scale a b; no gradient."""
         self.emit(SUBTRACT_SCALED, y.row, a.row, b.row, scale)
 
     def _reverse_bound_log_std(self, raw: Slot, y: Slot, low: int, high: int) -> None:
         assert y.grad is not None
         grad, add = self._contribution(raw)
-        self.emit(
-            BOUND_LOG_STD_REVERSE, y.row, y.grad.row, grad.row, raw.rows, low, high, add
-        )
+        self.emit(BOUND_LOG_STD_REVERSE, y.row, y.grad.row, grad.row, raw.rows, low, high, add)
 
     def _reverse_sample(self, mean: Slot, log_std: Slot, noise: Slot, x: Slot) -> None:
         assert x.grad is not None
         mean_grad, mean_add = self._contribution(mean)
         std_grad, std_add = self._contribution(log_std)
         self.emit(
-            SAMPLE_REVERSE, x.grad.row, log_std.row, noise.row, mean_grad.row, std_grad.row,
-            x.rows, mean_add, std_add,
+            SAMPLE_REVERSE,
+            x.grad.row,
+            log_std.row,
+            noise.row,
+            mean_grad.row,
+            std_grad.row,
+            x.rows,
+            mean_add,
+            std_add,
         )
 
     def _reverse_log_density(self, log_std: Slot, x: Slot, action: Slot, y: Slot) -> None:
@@ -239,8 +244,14 @@ class Programme:
         std_grad, std_add = self._contribution(log_std)
         x_grad, x_add = self._contribution(x)
         self.emit(
-            LOG_DENSITY_REVERSE, y.grad.row, action.row, std_grad.row, x_grad.row, x.rows,
-            std_add, x_add,
+            LOG_DENSITY_REVERSE,
+            y.grad.row,
+            action.row,
+            std_grad.row,
+            x_grad.row,
+            x.rows,
+            std_add,
+            x_add,
         )
 
     # ------------------------------------------------------------ losses
@@ -252,7 +263,7 @@ class Programme:
         value.written = True
 
     def mean(self, value: Slot, loss: int, scale: int, total: int) -> None:
-        """Add scale * mean(value) to a loss, and mean(value) to a total; the gradient begins here."""
+        """Add scale * mean(value) to a loss and mean(value) to a total; the gradient begins."""
         grad = self._grad(value)
         self.emit(MEAN, value.row, grad.row, loss, scale, total)
         value.written = True

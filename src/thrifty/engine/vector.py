@@ -38,7 +38,7 @@ def _splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
 
 
 def _multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-    """a * b + c, fused where the target has the instruction (elsewhere it would be a call)."""
+    """A * b + c, fused where the target has the instruction (elsewhere it would be a call)."""
     if TARGET.fused:
         kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
         name = f"llvm.fma.v{TARGET.width}f32"
@@ -91,11 +91,26 @@ def _positive(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 
 @intrinsic
 def forward_row(
-    typingctx: Any, x: Any, y: Any, values: Any, cols: Any, start: Any, stop: Any, bias: Any, relu: Any
+    typingctx: Any,
+    x: Any,
+    y: Any,
+    values: Any,
+    cols: Any,
+    start: Any,
+    stop: Any,
+    bias: Any,
+    relu: Any,
 ) -> Any:
     """y[0:LANES] = relu?(bias + sum over p in [start, stop) of values[p] x[cols[p]]); addresses."""
     signature = types.void(
-        types.int64, types.int64, types.int64, types.int64, types.int64, types.int64, types.float32, types.boolean
+        types.int64,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.float32,
+        types.boolean,
     )
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
@@ -105,7 +120,10 @@ def forward_row(
             sums = [cgutils.alloca_once(builder, _VECTOR) for _ in lanes]
             for total in sums:
                 builder.store(first, total)
-            with cgutils.for_range_slice(builder, start, stop, ir.Constant(_I64, 1), _I64) as (p, _):
+            with cgutils.for_range_slice(builder, start, stop, ir.Constant(_I64, 1), _I64) as (
+                p,
+                _,
+            ):
                 weight = _splat(builder, _float_at(builder, values, p))
                 source = _row_address(builder, x, _int_at(builder, cols, p))
                 for lane, total in zip(lanes, sums, strict=True):
@@ -127,13 +145,30 @@ def forward_row(
 
 @intrinsic
 def input_gradient_row(
-    typingctx: Any, dy: Any, dx: Any, values: Any, perm: Any, rows: Any, start: Any, stop: Any,
-    gate: Any, gated: Any, add: Any,
+    typingctx: Any,
+    dy: Any,
+    dx: Any,
+    values: Any,
+    perm: Any,
+    rows: Any,
+    start: Any,
+    stop: Any,
+    gate: Any,
+    gated: Any,
+    add: Any,
 ) -> Any:
     """dx[0:LANES] (+)= (gate > 0?) sum over p of values[perm[p]] dy[rows[p]]; addresses."""
     signature = types.void(
-        types.int64, types.int64, types.int64, types.int64, types.int64, types.int64, types.int64,
-        types.int64, types.boolean, types.boolean,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.boolean,
+        types.boolean,
     )
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
@@ -142,7 +177,10 @@ def input_gradient_row(
             sums = [cgutils.alloca_once(builder, _VECTOR) for _ in lanes]
             for total in sums:
                 builder.store(_zero(), total)
-            with cgutils.for_range_slice(builder, start, stop, ir.Constant(_I64, 1), _I64) as (p, _):
+            with cgutils.for_range_slice(builder, start, stop, ir.Constant(_I64, 1), _I64) as (
+                p,
+                _,
+            ):
                 weight = _splat(builder, _float_at(builder, values, _int_at(builder, perm, p)))
                 source = _row_address(builder, dy, _int_at(builder, rows, p))
                 for lane, total in zip(lanes, sums, strict=True):
@@ -154,7 +192,9 @@ def input_gradient_row(
                     builder.store(builder.select(open_, builder.load(total), _zero()), total)
             with builder.if_then(add):
                 for lane, total in zip(lanes, sums, strict=True):
-                    builder.store(builder.fadd(builder.load(total), _load(builder, dx, lane)), total)
+                    builder.store(
+                        builder.fadd(builder.load(total), _load(builder, dx, lane)), total
+                    )
             for lane, total in zip(lanes, sums, strict=True):
                 _store(builder, builder.load(total), dx, lane)
         return context.get_dummy_value()
@@ -172,7 +212,9 @@ def _horizontal(builder: ir.IRBuilder, vectors: list[ir.Value]) -> ir.Value:
         half = spread // 2
         packed = []
         pairs = (
-            list(zip(parts[0::2], parts[1::2], strict=True)) if len(parts) > 1 else [(parts[0], None)]
+            list(zip(parts[0::2], parts[1::2], strict=True))
+            if len(parts) > 1
+            else [(parts[0], None)]
         )
         for a, b in pairs:
             size = len_of(a)
@@ -188,7 +230,8 @@ def _horizontal(builder: ir.IRBuilder, vectors: list[ir.Value]) -> ir.Value:
                 builder.fadd(_shuffle(builder, a, second, low), _shuffle(builder, a, second, high))
             )
         parts, spread = packed, half
-    assert len(parts) == 1 and len_of(parts[0]) == count
+    assert len(parts) == 1
+    assert len_of(parts[0]) == count
     return parts[0]
 
 
@@ -216,7 +259,9 @@ def weight_gradient_row(
         for lanes in _chunks():
             upstream = [_load(builder, dy, lane) for lane in lanes]
 
-            def products(p: ir.Value, lanes: list[int] = lanes, upstream: Any = upstream) -> ir.Value:
+            def products(
+                p: ir.Value, lanes: list[int] = lanes, upstream: Any = upstream
+            ) -> ir.Value:
                 source = _row_address(builder, x, _int_at(builder, cols, p))
                 total = builder.fmul(upstream[0], _load(builder, source, lanes[0]))
                 for lane, value in zip(lanes[1:], upstream[1:], strict=True):
@@ -229,14 +274,18 @@ def weight_gradient_row(
                 builder, start, whole, ir.Constant(_I64, together), _I64
             ) as (p, _):
                 sums = _horizontal(
-                    builder, [products(builder.add(p, ir.Constant(_I64, k))) for k in range(together)]
+                    builder,
+                    [products(builder.add(p, ir.Constant(_I64, k))) for k in range(together)],
                 )
                 pointer = builder.inttoptr(
                     builder.add(grads, builder.mul(p, ir.Constant(_I64, _FLOAT_BYTES))),
                     sums.type.as_pointer(),
                 )
                 builder.store(builder.fadd(builder.load(pointer, align=4), sums), pointer, align=4)
-            with cgutils.for_range_slice(builder, whole, stop, ir.Constant(_I64, 1), _I64) as (p, _):
+            with cgutils.for_range_slice(builder, whole, stop, ir.Constant(_I64, 1), _I64) as (
+                p,
+                _,
+            ):
                 total = _horizontal(builder, [products(p)])
                 single = builder.extract_element(total, ir.Constant(_I32, 0))
                 place = builder.gep(builder.inttoptr(grads, _F32.as_pointer()), [p])
