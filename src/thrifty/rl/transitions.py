@@ -50,6 +50,19 @@ class Batch(NamedTuple):
         return Batch(*(tensor.to(device=device, dtype=dtype) for tensor in self))
 
 
+class Columns(NamedTuple):
+    """Where the parts of a transition stand in a row of the matrix."""
+
+    observation: slice
+    next_observation: slice
+    action: slice
+    policy_action: slice
+    reward: int
+    terminated: int  # 1 or 0, as the other flags
+    ended: int  # terminated or truncated
+    valid: int
+
+
 class CapacityChange(NamedTuple):
     """What one check of the dynamic-capacity rule did."""
 
@@ -68,6 +81,12 @@ class Replay:
         action_dim: A.
         environments: how many environments are stepped together.
 
+    Attributes:
+        matrix: float32 [capacity, columns]; row r of the run at r modulo the capacity.
+        columns: where the parts of a row stand.
+        first: oldest live row.
+        total: rows ever added.
+
     Raises:
         ValueError: capacity below one transition per environment.
     """
@@ -83,14 +102,18 @@ class Replay:
         self.capacity = capacity // environments * environments
         self.environments = environments
         o, a = observation_dim, action_dim
-        self._observation = slice(0, o)
-        self._next_observation = slice(o, 2 * o)
-        self._action = slice(2 * o, 2 * o + a)
-        self._policy_action = slice(2 * o + a, 2 * o + 2 * a)
-        self._reward, self._terminated, self._ended, self._valid = range(
-            2 * o + 2 * a, 2 * o + 2 * a + 4
+        flags = 2 * o + 2 * a
+        self.columns = Columns(
+            observation=slice(0, o),
+            next_observation=slice(o, 2 * o),
+            action=slice(2 * o, 2 * o + a),
+            policy_action=slice(2 * o + a, flags),
+            reward=flags,
+            terminated=flags + 1,
+            ended=flags + 2,
+            valid=flags + 3,
         )
-        self._data = np.zeros((self.capacity, 2 * o + 2 * a + 4), np.float32)
+        self.matrix = np.zeros((self.capacity, flags + 4), np.float32)
         self.first = 0
         self.total = 0
         self._all_valid = True
@@ -125,18 +148,18 @@ class Replay:
             valid: False marks rows that are no transitions (automatic resets), [E].
         """
         start = self.total % self.capacity
-        rows = self._data[start : start + self.environments]
-        rows[:, self._observation] = observation
-        rows[:, self._next_observation] = next_observation
-        rows[:, self._action] = action
-        rows[:, self._policy_action] = policy_action
-        rows[:, self._reward] = reward
-        rows[:, self._terminated] = terminated
-        rows[:, self._ended] = np.logical_or(terminated, truncated)
+        rows = self.matrix[start : start + self.environments]
+        rows[:, self.columns.observation] = observation
+        rows[:, self.columns.next_observation] = next_observation
+        rows[:, self.columns.action] = action
+        rows[:, self.columns.policy_action] = policy_action
+        rows[:, self.columns.reward] = reward
+        rows[:, self.columns.terminated] = terminated
+        rows[:, self.columns.ended] = np.logical_or(terminated, truncated)
         if valid is None:
-            rows[:, self._valid] = 1.0
+            rows[:, self.columns.valid] = 1.0
         else:
-            rows[:, self._valid] = valid
+            rows[:, self.columns.valid] = valid
             self._all_valid = self._all_valid and bool(valid.all())
         self.total += self.environments
         self.first = max(self.first, self.total - self.capacity)
@@ -162,7 +185,7 @@ class Replay:
             raise ValueError("cannot sample from an empty replay; collect transitions first")
         start_B = rng.integers(self.first, self.total, size=batch_size)
         while not self._all_valid:
-            wrong_B = self._data[start_B % self.capacity, self._valid] == 0.0
+            wrong_B = self.matrix[start_B % self.capacity, self.columns.valid] == 0.0
             if not wrong_B.any():
                 break
             start_B[wrong_B] = rng.integers(self.first, self.total, size=int(wrong_B.sum()))
@@ -172,19 +195,20 @@ class Replay:
         """Return the multi-step transitions that start at the given row numbers."""
         step = self.environments
         row_NB = start_B[None, :] + step * np.arange(n_step)[:, None]
-        data_NB = self._data[row_NB % self.capacity]  # [N, B, columns]
-        terminated_NB = data_NB[:, :, self._terminated] > 0.0
+        data_NB = self.matrix[row_NB % self.capacity]  # [N, B, columns]
+        at = self.columns
+        terminated_NB = data_NB[:, :, at.terminated] > 0.0
         inside_NB = windows_inside(
-            data_NB[:, :, self._ended] > 0.0, (self.total - 1 - start_B) // step + 1
+            data_NB[:, :, at.ended] > 0.0, (self.total - 1 - start_B) // step + 1
         )
         path_discount_NB = path_discount(terminated_NB, inside_NB, discount)
-        path_observation_NBO = np.ascontiguousarray(data_NB[:, :, self._next_observation])
+        path_observation_NBO = np.ascontiguousarray(data_NB[:, :, at.next_observation])
         last_B = inside_NB.sum(axis=0) - 1
         every_B = np.arange(len(start_B))
         return Batch(
-            observation=_tensor(data_NB[0, :, self._observation]),
-            action=_tensor(data_NB[0, :, self._action]),
-            n_step_return=_tensor(n_step_return(data_NB[:, :, self._reward], inside_NB, discount)),
+            observation=_tensor(data_NB[0, :, at.observation]),
+            action=_tensor(data_NB[0, :, at.action]),
+            n_step_return=_tensor(n_step_return(data_NB[:, :, at.reward], inside_NB, discount)),
             discount=_tensor(path_discount_NB[last_B, every_B]),
             next_observation=_tensor(path_observation_NBO[last_B, every_B]),
             path_observation=_tensor(path_observation_NBO),
@@ -194,9 +218,11 @@ class Replay:
     def oldest(self, count: int) -> tuple[Tensor, Tensor]:
         """Return observations [K, O] and stored policy actions [K, A] of the oldest transitions."""
         index = np.arange(self.first, min(self.first + count, self.total)) % self.capacity
-        rows = self._data[index]
-        rows = rows[rows[:, self._valid] > 0.0]
-        return _tensor(rows[:, self._observation]), _tensor(rows[:, self._policy_action])
+        rows = self.matrix[index]
+        rows = rows[rows[:, self.columns.valid] > 0.0]
+        return _tensor(rows[:, self.columns.observation]), _tensor(
+            rows[:, self.columns.policy_action]
+        )
 
     def drop_oldest(self, count: int) -> None:
         """Forget the oldest transitions, rounded down to whole steps of all environments."""
@@ -209,12 +235,12 @@ class Replay:
     def _break(self, rows: Iterable[int]) -> None:
         # Kept apart as well: a row that a checkpoint has stored is not stored again.
         self._breaks = [row for row in {*self._breaks, *rows} if row >= self.first]
-        self._data[np.array(self._breaks, np.int64) % self.capacity, self._ended] = 1.0
+        self.matrix[np.array(self._breaks, np.int64) % self.capacity, self.columns.ended] = 1.0
 
     def rows(self, start: int, stop: int) -> Floats:
         """Return live rows [start, stop) in storage form, for a checkpoint."""
         assert self.first <= start <= stop <= self.total
-        return self._data[np.arange(start, stop) % self.capacity]
+        return self.matrix[np.arange(start, stop) % self.capacity]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the store as a row log: ``first``, ``total`` and the rows behind them."""
@@ -239,16 +265,16 @@ class Replay:
             )
         first, total = log.first, log.total
         rows = log.rows(first, total)
-        if rows.shape != (total - first, self._data.shape[1]):
+        if rows.shape != (total - first, self.matrix.shape[1]):
             raise ValueError(
                 f"replay rows have shape {rows.shape}, expected "
-                f"{(total - first, self._data.shape[1])}: other observation or action sizes"
+                f"{(total - first, self.matrix.shape[1])}: other observation or action sizes"
             )
-        self._data[np.arange(first, total) % self.capacity] = rows
+        self.matrix[np.arange(first, total) % self.capacity] = rows
         self.first, self.total = first, total
         self._breaks = []
         self._break(state["breaks"])
-        self._all_valid = bool((rows[:, self._valid] > 0.0).all())
+        self._all_valid = bool((rows[:, self.columns.valid] > 0.0).all())
 
 
 def adapt_capacity(

@@ -1,0 +1,84 @@
+"""The reference learners' networks in the engine's arena, and back.
+
+A learner's torch modules and the arena hold the same numbers in two shapes: dense matrices with
+masks, and the links alone. Moving between them loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from thrifty.control.sparse_network import SparseNetwork
+from thrifty.engine.layout import Arena, LayerIndex
+from thrifty.engine.update import Transitions
+from thrifty.rl.transitions import Replay
+
+
+def layer_indices(network: SparseNetwork[Any], net: str) -> list[LayerIndex]:
+    """Return the links of each layer of one perceptron of a network.
+
+    Args:
+        network: holds the perceptron.
+        net: its attribute: "net" of an actor, "q1" or "q2" of a critic.
+    """
+    masked = network.topology.names
+    return [
+        LayerIndex.of(
+            network.topology.mask(weight).numpy()
+            if weight in masked
+            else np.ones(tuple(layer.weight.shape), np.bool_)
+        )
+        for weight, layer in _linears(network.module, net)
+    ]
+
+
+def to_arena(arena: Arena, places: Mapping[str, tuple[nn.Module, str]]) -> None:
+    """Copy weights and biases of torch modules into the arena.
+
+    Args:
+        arena: takes them.
+        places: arena network -> (module, attribute of the perceptron).
+    """
+    for network, (module, net) in places.items():
+        for number, (_, layer) in enumerate(_linears(module, net)):
+            weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+            arena.write(arena.params, network, number, weight, bias)
+
+
+@torch.no_grad()
+def to_torch(arena: Arena, places: Mapping[str, tuple[nn.Module, str]]) -> None:
+    """Copy the arena's weights and biases into torch modules; cut links become 0."""
+    for network, (module, net) in places.items():
+        for number, (_, layer) in enumerate(_linears(module, net)):
+            weight, bias = arena.read(arena.params, network, number)
+            layer.weight.copy_(torch.from_numpy(weight))
+            layer.bias.copy_(torch.from_numpy(bias))
+
+
+def transitions_of(replay: Replay) -> Transitions:
+    """Return the replay as compiled code sees it; its rows are shared, not copied."""
+    return Transitions(
+        replay.matrix,
+        replay.first,
+        replay.total,
+        replay.environments,
+        replay.columns.reward,
+        replay.columns.terminated,
+        replay.columns.ended,
+        replay.columns.valid,
+    )
+
+
+def _linears(module: nn.Module, net: str) -> Iterator[tuple[str, nn.Linear]]:
+    for name, layer in module.get_submodule(net).named_children():
+        if isinstance(layer, nn.Linear):
+            yield f"{net}.{name}.weight", layer
+        elif not isinstance(layer, nn.ReLU):
+            raise ValueError(
+                f"the engine has no {type(layer).__name__}; use the reference backend for it"
+            )

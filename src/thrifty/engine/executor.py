@@ -1,0 +1,409 @@
+"""The one executor: runs programmes of operations over tiles, many updates a call.
+
+An update is a list of phases. In a phase every tile of LANES samples passes through the phase's
+operations with its activations in cache; then the trained network's parameters take their Adam
+step, and targets follow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+from thrifty.engine import programme as op
+from thrifty.engine.noise import exp32, log32, normal32, tanh32
+from thrifty.engine.optim import adam, polyak
+from thrifty.engine.vector import (
+    LANES,
+    forward_row,
+    input_gradient_row,
+    row_sum,
+    weight_gradient_row,
+)
+from thrifty.engine.windows import draw_rows, windows
+
+_ROW = LANES * 4  # bytes of a tile row
+_COMPILE = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
+
+
+@intrinsic
+def _pointer(typingctx: Any, address: Any) -> Any:
+    """An address as a pointer to float32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float32)(types.int64), codegen
+
+
+@njit(**_COMPILE)
+def run_tile(
+    table,
+    base,
+    index,
+    params,
+    grads,
+    scalars,
+    losses,
+    totals,
+    data,
+    first_rows,
+    last_rows,
+    path,
+    path_disc,
+    lengths,
+    ret,
+    disc,
+    keys,
+    update,
+    batch,
+    start,
+):
+    """Pass one tile (samples start .. start + LANES) through a phase's operations.
+
+    ``base`` is the address of the scratch tile.
+    """
+    tile = carray(_pointer(base), (1 << 24,))
+    lanes = min(LANES, batch - start)
+    capacity = data.shape[0]
+    inv = np.float32(1.0) / np.float32(batch)
+    p_params = params.ctypes.data
+    p_grads = grads.ctypes.data
+    p_index = index.ctypes.data
+    for line in range(table.shape[0]):
+        code = table[line, 0]
+        a, b, c = table[line, 1], table[line, 2], table[line, 3]
+        if code == op.LINEAR:
+            out, starts, cols = table[line, 4], table[line, 6], table[line, 7]
+            values, bias = p_params + 4 * table[line, 11], table[line, 12]
+            x, y = base + a * _ROW, base + b * _ROW
+            for r in range(out):
+                forward_row(
+                    x,
+                    y + r * _ROW,
+                    values,
+                    p_index + 4 * cols,
+                    np.int64(index[starts + r]),
+                    np.int64(index[starts + r + 1]),
+                    params[bias + r],
+                    c != 0,
+                )
+        elif code == op.WEIGHT_GRADIENT:
+            out, starts, cols = table[line, 4], table[line, 6], table[line, 7]
+            values, bias = p_grads + 4 * table[line, 11], table[line, 12]
+            x, dy = base + a * _ROW, base + b * _ROW
+            for r in range(out):
+                weight_gradient_row(
+                    dy + r * _ROW,
+                    x,
+                    values,
+                    p_index + 4 * cols,
+                    np.int64(index[starts + r]),
+                    np.int64(index[starts + r + 1]),
+                )
+                grads[bias + r] += row_sum(dy + r * _ROW)
+        elif code == op.INPUT_GRADIENT:
+            col_starts, rows, perm = table[line, 8], table[line, 9], table[line, 10]
+            values = p_params + 4 * table[line, 11]
+            begin, count, add = table[line, 13], table[line, 14], table[line, 15]
+            dy, dx = base + a * _ROW, base + b * _ROW
+            for k in range(count):
+                column = begin + k
+                input_gradient_row(
+                    dy,
+                    dx + k * _ROW,
+                    values,
+                    p_index + 4 * perm,
+                    p_index + 4 * rows,
+                    np.int64(index[col_starts + column]),
+                    np.int64(index[col_starts + column + 1]),
+                    base + (c + k) * _ROW,
+                    c >= 0,
+                    add != 0,
+                )
+        elif code == op.GATHER:
+            which = table[line, 4]
+            source = first_rows if which == 0 else last_rows if which == 1 else path[which - 2]
+            for i in range(lanes):
+                place = source[start + i] % capacity
+                for k in range(b):
+                    tile[(a + k) * LANES + i] = data[place, c + k]
+            for i in range(lanes, LANES):
+                for k in range(b):
+                    tile[(a + k) * LANES + i] = np.float32(0.0)
+        elif code == op.WINDOW:
+            for i in range(lanes):
+                tile[a * LANES + i] = ret[start + i]
+                tile[b * LANES + i] = disc[start + i]
+            for i in range(lanes, LANES):
+                tile[a * LANES + i] = np.float32(0.0)
+                tile[b * LANES + i] = np.float32(0.0)
+        elif code == op.NORMAL:
+            shift = table[line, 4] * batch + start
+            for k in range(b):
+                for i in range(LANES):
+                    tile[(a + k) * LANES + i] = normal32(keys[c], (shift + i) * b + k, update)
+        elif code == op.PERTURB:
+            n = table[line, 4] * LANES
+            scale, clip = scalars[table[line, 5]], scalars[table[line, 6]]
+            for i in range(n):
+                noise = min(max(scale * tile[b * LANES + i], -clip), clip)
+                moved = tile[a * LANES + i] + noise
+                tile[c * LANES + i] = min(max(moved, np.float32(-1.0)), np.float32(1.0))
+        elif code == op.TANH:
+            for i in range(c * LANES):
+                tile[b * LANES + i] = tanh32(tile[a * LANES + i])
+        elif code == op.TANH_REVERSE:
+            n, add = table[line, 4] * LANES, table[line, 5]
+            for i in range(n):
+                y = tile[a * LANES + i]
+                g = tile[b * LANES + i] * (np.float32(1.0) - y * y)
+                tile[c * LANES + i] = tile[c * LANES + i] + g if add else g
+        elif code == op.MINIMUM:
+            for i in range(table[line, 4] * LANES):
+                tile[c * LANES + i] = min(tile[a * LANES + i], tile[b * LANES + i])
+        elif code == op.MULTIPLY_ADD:
+            d = table[line, 4]
+            for i in range(table[line, 5] * LANES):
+                tile[d * LANES + i] = (
+                    tile[a * LANES + i] * tile[b * LANES + i] + tile[c * LANES + i]
+                )
+        elif code == op.SQUARED_ERROR:
+            scale = scalars[table[line, 5]]
+            total = np.float32(0.0)
+            for i in range(LANES):
+                error = tile[a * LANES + i] - tile[b * LANES + i] if i < lanes else np.float32(0.0)
+                tile[c * LANES + i] = np.float32(2.0) * scale * inv * error
+                total += error * error
+            losses[table[line, 4]] += scale * inv * total
+        elif code == op.MEAN:
+            scale = scalars[table[line, 4]]
+            total = np.float32(0.0)
+            for i in range(LANES):
+                tile[b * LANES + i] = scale * inv if i < lanes else np.float32(0.0)
+                total += tile[a * LANES + i] if i < lanes else np.float32(0.0)
+            losses[c] += scale * inv * total
+            totals[table[line, 5]] += inv * total
+        elif code == op.MINIMUM_REVERSE:
+            d, n, add = table[line, 4], table[line, 5] * LANES, table[line, 6]
+            for i in range(n):
+                mine, other = tile[a * LANES + i], tile[b * LANES + i]
+                share = np.float32(1.0) if mine < other else np.float32(0.0)
+                share = np.float32(0.5) if mine == other else share
+                g = share * tile[c * LANES + i]
+                tile[d * LANES + i] = tile[d * LANES + i] + g if add else g
+        elif code == op.PATH_DISCOUNT:
+            for i in range(LANES):
+                tile[a * LANES + i] = path_disc[b, start + i] if i < lanes else np.float32(0.0)
+        elif code == op.BLEND:
+            k = table[line, 4]
+            for r in range(c):
+                for i in range(lanes):
+                    if lengths[start + i] == k + 1:
+                        tile[(b + r) * LANES + i] = tile[(a + r) * LANES + i]
+        elif code == op.BOUND_LOG_STD:
+            low, high = scalars[table[line, 4]], scalars[table[line, 5]]
+            half = np.float32(0.5) * (high - low)
+            for i in range(c * LANES):
+                tile[b * LANES + i] = low + half * (tanh32(tile[a * LANES + i]) + np.float32(1.0))
+        elif code == op.BOUND_LOG_STD_REVERSE:
+            low, high, add = scalars[table[line, 5]], scalars[table[line, 6]], table[line, 7]
+            half = np.float32(0.5) * (high - low)
+            for i in range(table[line, 4] * LANES):
+                t = (tile[a * LANES + i] - low) / half - np.float32(1.0)
+                g = tile[b * LANES + i] * half * (np.float32(1.0) - t * t)
+                tile[c * LANES + i] = tile[c * LANES + i] + g if add else g
+        elif code == op.SAMPLE:
+            d = table[line, 4]
+            for i in range(table[line, 5] * LANES):
+                std = exp32(tile[b * LANES + i])
+                tile[d * LANES + i] = tile[a * LANES + i] + std * tile[c * LANES + i]
+        elif code == op.SAMPLE_REVERSE:
+            d, e, n = table[line, 4], table[line, 5], table[line, 6] * LANES
+            add_mean, add_std = table[line, 7], table[line, 8]
+            for i in range(n):
+                g = tile[a * LANES + i]
+                h = g * exp32(tile[b * LANES + i]) * tile[c * LANES + i]
+                tile[d * LANES + i] = tile[d * LANES + i] + g if add_mean else g
+                tile[e * LANES + i] = tile[e * LANES + i] + h if add_std else h
+        elif code == op.LOG_DENSITY:
+            d = table[line, 4]
+            for i in range(LANES):
+                tile[d * LANES + i] = np.float32(0.0)
+            for k in range(table[line, 5]):
+                for i in range(LANES):
+                    eps, x = tile[(a + k) * LANES + i], tile[(c + k) * LANES + i]
+                    soft = log32(np.float32(1.0) + exp32(np.float32(-2.0) * abs(x)))
+                    soft += max(np.float32(-2.0) * x, np.float32(0.0))
+                    slope = np.float32(2.0) * (np.float32(0.6931471806) - x - soft)
+                    tile[d * LANES + i] += (
+                        np.float32(-0.5) * eps * eps
+                        - tile[(b + k) * LANES + i]
+                        - np.float32(0.9189385332)
+                        - slope
+                    )
+        elif code == op.LOG_DENSITY_REVERSE:
+            d, n, add_std, add_x = table[line, 4], table[line, 5], table[line, 6], table[line, 7]
+            for k in range(n):
+                for i in range(LANES):
+                    g = tile[a * LANES + i]
+                    h = np.float32(2.0) * g * tile[(b + k) * LANES + i]
+                    s, x = (c + k) * LANES + i, (d + k) * LANES + i
+                    tile[s] = tile[s] - g if add_std else -g
+                    tile[x] = tile[x] + h if add_x else h
+        elif code == op.SUBTRACT_SCALED:
+            scale = scalars[table[line, 4]]
+            for i in range(LANES):
+                tile[a * LANES + i] -= scale * tile[b * LANES + i] * tile[c * LANES + i]
+        elif code == op.GATE:
+            for i in range(c * LANES):
+                if not tile[a * LANES + i] > 0.0:
+                    tile[b * LANES + i] = np.float32(0.0)
+
+
+TILES, ADAM, POLYAK, TEMPERATURE = range(4)
+SCRIPT_COLUMNS = 6
+
+
+@njit(**_COMPILE)
+def run_updates(
+    count,
+    update,
+    script,
+    table,
+    index,
+    params,
+    grads,
+    first,
+    second,
+    steps,
+    scalars,
+    losses,
+    loss_counts,
+    totals,
+    data,
+    live_from,
+    total,
+    environments,
+    columns,
+    batch,
+    n_step,
+    n_step_from,
+    discount,
+    keys,
+    temperature,
+    tile,
+):
+    """Do ``count`` updates; returns the number of updates done so far.
+
+    Args:
+        count: updates to do.
+        update: updates done before.
+        script: int64 [lines, SCRIPT_COLUMNS]: what follows what, each with its period.
+        table: operations of all phases.
+        steps: optimizer steps of each trained network so far.
+        losses: sums over updates of each loss; ``loss_counts`` how many.
+        columns: replay columns of reward, terminated, ended, valid.
+        tile: scratch, aligned to 64 bytes.
+    """
+    rows = np.empty(batch, np.int64)
+    last = np.empty(batch, np.int64)
+    path = np.empty((n_step, batch), np.int64)
+    path_disc = np.empty((n_step, batch), np.float32)
+    lengths = np.empty(batch, np.int64)
+    ret = np.empty(batch, np.float32)
+    disc = np.empty(batch, np.float32)
+    base = tile.ctypes.data
+    for _ in range(count):
+        update += 1
+        n = n_step if update >= n_step_from else 1
+        totals[:] = 0.0
+        draw_rows(rows, keys[0], update, live_from, total, data, columns[3])
+        windows(
+            rows,
+            last,
+            path,
+            path_disc,
+            lengths,
+            ret,
+            disc,
+            data,
+            total,
+            environments,
+            n,
+            discount,
+            columns[0],
+            columns[1],
+            columns[2],
+        )
+        for line in range(script.shape[0]):
+            if update % script[line, 4] != 0:
+                continue
+            kind, a, b, c = script[line, 0], script[line, 1], script[line, 2], script[line, 3]
+            if kind == TILES:
+                start = 0
+                while start < batch:
+                    run_tile(
+                        table[a:b],
+                        base,
+                        index,
+                        params,
+                        grads,
+                        scalars,
+                        losses,
+                        totals,
+                        data,
+                        rows,
+                        last,
+                        path,
+                        path_disc,
+                        lengths,
+                        ret,
+                        disc,
+                        keys,
+                        update,
+                        batch,
+                        start,
+                    )
+                    start += LANES
+                loss_counts[c] += 1
+            elif kind == ADAM:
+                steps[c] += 1
+                adam(
+                    params,
+                    grads,
+                    first,
+                    second,
+                    a,
+                    b,
+                    steps[c],
+                    scalars[script[line, 5]],
+                    0.9,
+                    0.999,
+                    1e-8,
+                )
+            elif kind == TEMPERATURE:
+                # -log alpha (log pi + target entropy): one Adam step on log alpha.
+                steps[c] += 1
+                temperature[1] = -(totals[a] + temperature[4])
+                gradient, slope = temperature[1:2], temperature[0:1]
+                adam(
+                    slope,
+                    gradient,
+                    temperature[2:3],
+                    temperature[3:4],
+                    0,
+                    1,
+                    steps[c],
+                    scalars[script[line, 5]],
+                    0.9,
+                    0.999,
+                    1e-8,
+                )
+                scalars[b] = np.float32(np.exp(temperature[0]))
+            else:
+                polyak(params, a, b, c, scalars[script[line, 5]])
+    return update

@@ -1,0 +1,139 @@
+"""A whole update, ready to run: programmes, scalars, random keys, scratch, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thrifty.engine import executor
+from thrifty.engine.layout import Arena
+from thrifty.engine.noise import key_of
+from thrifty.engine.programme import Programme
+from thrifty.engine.vector import LANES
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+class Transitions(NamedTuple):
+    """The replay as compiled code sees it: rows of one matrix, numbered as in the replay."""
+
+    data: Floats  # [capacity, columns]
+    first: int
+    total: int
+    environments: int
+    reward: int  # columns
+    terminated: int
+    ended: int
+    valid: int
+
+
+class Update:
+    """Runs updates of one agent on its arena.
+
+    Args:
+        arena: parameters and indices.
+        phases: programmes in the order in which ``script`` names them.
+        script: what follows what: (kind, a, b, c, every, scalar); for TILES a is the phase and c
+            its loss, for ADAM [a, b) the parameters and c its counter, for POLYAK a the target's
+            begin, b the online one's and c their length, for TEMPERATURE a the total of the log
+            densities, b the scalar that it sets and c its counter.
+        scalars: hyper-parameters by number.
+        batch: samples of an update.
+        discount: per step.
+        n_step: longest window.
+        n_step_from: first update with windows of that length.
+        seed: of the random numbers; stream 0 draws the transitions.
+        streams: how many streams the programmes use, the first included.
+        temperature: log alpha and target entropy, where one is learned.
+    """
+
+    def __init__(
+        self,
+        arena: Arena,
+        phases: Sequence[Programme],
+        script: Sequence[tuple[int, ...]],
+        *,
+        scalars: Sequence[float],
+        batch: int,
+        discount: float,
+        n_step: int = 1,
+        n_step_from: int = 0,
+        seed: int = 0,
+        streams: int = 3,
+        temperature: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        self.arena = arena
+        tables = [phase.rows() for phase in phases]
+        begins = np.cumsum([0, *map(len, tables)])
+        self._table = np.concatenate(tables)
+        lines = [
+            (kind, begins[a], begins[a + 1], *rest)
+            if kind == executor.TILES
+            else (kind, a, b, *rest)
+            for kind, a, b, *rest in script
+        ]
+        self._script: Ints = np.array(lines, np.int64)
+        self.scalars: Floats = np.array(scalars, np.float32)
+        self._batch, self._discount = batch, discount
+        self._n_step, self._n_step_from = n_step, n_step_from
+        self.keys: Ints = np.array([key_of(seed, stream) for stream in range(streams)], np.int64)
+        self.steps: Ints = np.zeros(len(script), np.int64)
+        self.losses: NDArray[np.float64] = np.zeros(len(phases), np.float64)
+        self.loss_counts: Ints = np.zeros(len(phases), np.int64)
+        self._totals: Floats = np.zeros(2, np.float32)
+        log_alpha, target_entropy = temperature
+        # log alpha, its gradient, its two moments, the entropy aimed at
+        self.temperature: Floats = np.array([log_alpha, 0, 0, 0, target_entropy], np.float32)
+        scratch = np.zeros(max(phase.height for phase in phases) * LANES + 16, np.float32)
+        self._tile: Floats = scratch[(-scratch.ctypes.data % 64) // 4 :]  # on a cache line
+        self.updates = 0
+
+    def run(self, count: int, transitions: Transitions) -> None:
+        """Do a number of updates.
+
+        Args:
+            count: updates.
+            transitions: where minibatches are drawn from; at least one valid row.
+
+        Raises:
+            ValueError: no transitions, or a matrix that is not contiguous float32.
+        """
+        data = transitions.data
+        if data.dtype != np.float32 or not data.flags.c_contiguous:
+            raise ValueError("transitions must be a contiguous float32 matrix")
+        if transitions.total <= transitions.first:
+            raise ValueError("cannot update from an empty replay; collect transitions first")
+        arena = self.arena
+        columns = np.array(transitions[4:], np.int64)
+        self.updates = executor.run_updates(
+            count,
+            self.updates,
+            self._script,
+            self._table,
+            arena.index,
+            arena.params,
+            arena.grads,
+            arena.first_moment,
+            arena.second_moment,
+            self.steps,
+            self.scalars,
+            self.losses,
+            self.loss_counts,
+            self._totals,
+            data,
+            transitions.first,
+            transitions.total,
+            transitions.environments,
+            columns,
+            self._batch,
+            self._n_step,
+            self._n_step_from,
+            self._discount,
+            self.keys,
+            self.temperature,
+            self._tile,
+        )

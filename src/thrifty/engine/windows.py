@@ -1,0 +1,75 @@
+"""Minibatches drawn from the replay inside compiled code: rows, windows, returns, discounts.
+
+The compiled twin of :mod:`thrifty.rl.transitions`: same windows, same returns.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from thrifty.engine.noise import index32
+
+_COMPILE = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
+
+
+@njit(**_COMPILE)
+def draw_rows(out, key, update, first, total, data, valid_column):
+    """Fill [B] with row numbers of uniformly drawn live, valid transitions."""
+    capacity = data.shape[0]
+    for b in range(len(out)):
+        element = b
+        while True:
+            row = first + index32(key, element, update, total - first)
+            if data[row % capacity, valid_column] > 0.0:
+                break
+            element += len(out)
+        out[b] = row
+
+
+@njit(**_COMPILE)
+def windows(
+    rows,
+    last,
+    path,
+    path_disc,
+    lengths,
+    ret,
+    disc,
+    data,
+    total,
+    step,
+    n_step,
+    discount,
+    reward,
+    terminated,
+    ended,
+):
+    """Follow each window from its first row: where it ends, its return and its discounts, [B]."""
+    capacity = data.shape[0]
+    for b in range(len(rows)):
+        row = rows[b]
+        weight = np.float32(1.0)
+        value = np.float32(0.0)
+        gamma = np.float32(discount)
+        length = 0
+        over = False
+        for k in range(n_step):
+            path[k, b] = row
+            path_disc[k, b] = np.float32(0.0)
+            if over:
+                continue
+            place = row % capacity
+            value += weight * data[place, reward]
+            weight *= gamma
+            path_disc[k, b] = np.float32(0.0) if data[place, terminated] > 0.0 else weight
+            length += 1
+            if data[place, ended] > 0.0 or row + step >= total:
+                over = True
+            elif k + 1 < n_step:
+                row += step
+        place = row % capacity
+        last[b] = row
+        lengths[b] = length
+        ret[b] = value
+        disc[b] = np.float32(0.0) if data[place, terminated] > 0.0 else weight

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from thrifty.engine.layout import Arena, LayerIndex
+
+MASKS = npst.arrays(np.bool_, npst.array_shapes(min_dims=2, max_dims=2, max_side=9))
+MASK = np.array([[True, False, True], [False, False, True]])
+
+
+def test_indices_by_hand() -> None:
+    index = LayerIndex.of(MASK)
+    assert index.starts.tolist() == [0, 2, 3]
+    assert index.cols.tolist() == [0, 2, 2]
+    assert index.col_starts.tolist() == [0, 1, 1, 3]
+    assert index.rows.tolist() == [0, 0, 1]
+    assert index.perm.tolist() == [0, 1, 2]
+
+
+@given(MASKS)
+def test_a_mask_survives(mask) -> None:
+    index = LayerIndex.of(mask)
+    index.validate()
+    assert np.array_equal(index.mask(), mask)
+    # The permutation leads from the order by input to the order by output.
+    rows, cols = np.nonzero(mask)
+    assert np.array_equal(rows[index.perm], index.rows)
+    assert (np.diff(cols[index.perm]) >= 0).all()
+
+
+@given(st.sampled_from(["starts", "cols", "col_starts", "rows", "perm"]), st.data())
+def test_a_changed_index_is_refused(name: str, data) -> None:
+    index = LayerIndex.of(np.ones((3, 4), np.bool_))
+    wrong = getattr(index, name).copy()
+    place = data.draw(st.integers(0, len(wrong) - 1))
+    wrong[place] += data.draw(st.integers(-20, 20).filter(bool))
+    with pytest.raises(ValueError, match="index"):
+        dataclasses.replace(index, **{name: wrong}).validate()
+
+
+def test_a_mask_is_a_bool_matrix() -> None:
+    for wrong in (np.ones((2, 2)), np.ones(3, np.bool_)):
+        with pytest.raises(ValueError, match="a mask is a bool matrix"):
+            LayerIndex.of(wrong)
+
+
+def test_an_arena_by_hand() -> None:
+    index, full = LayerIndex.of(MASK), LayerIndex.of(np.ones((1, 2), np.bool_))
+    arena = Arena({"a": (index, full), "b": (full,)}, targets=("a",))
+    # a: 3 links + 2 biases, 2 links + 1 bias; b: 2 + 1; a's target like a.
+    assert arena.span == {"a": (0, 8), "b": (8, 11), "a_target": (11, 19)}
+    assert (arena.size, arena.trained) == (19, 11)
+    assert arena.layers["a_target"][0].index_at == arena.layers["a"][0].index_at
+    weight = np.arange(6, dtype=np.float32).reshape(2, 3)
+    arena.write(arena.params, "a", 0, weight, np.float32([7, 8]))
+    assert arena.params[:5].tolist() == [0, 2, 5, 7, 8]
+    read, bias = arena.read(arena.params, "a", 0)
+    assert np.array_equal(read, weight * MASK)
+    assert bias.tolist() == [7, 8]

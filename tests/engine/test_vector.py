@@ -1,0 +1,152 @@
+"""The kernels against NumPy on random masks, with empty rows and columns and full layers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+from thrifty.engine.isa import TARGET, TARGETS
+from thrifty.engine.layout import LayerIndex
+from thrifty.engine.vector import (
+    LANES,
+    forward_row,
+    input_gradient_row,
+    row_sum,
+    weight_gradient_row,
+)
+
+ROW = 4 * LANES
+
+
+@njit
+def forward(x, y, values, starts, cols, bias, relu):
+    for r in range(len(bias)):
+        forward_row(
+            x.ctypes.data,
+            y.ctypes.data + r * ROW,
+            values.ctypes.data,
+            cols.ctypes.data,
+            np.int64(starts[r]),
+            np.int64(starts[r + 1]),
+            bias[r],
+            relu,
+        )
+
+
+@njit
+def input_gradient(dy, dx, values, perm, rows, starts, gate, gated, add):
+    for c in range(len(starts) - 1):
+        input_gradient_row(
+            dy.ctypes.data,
+            dx.ctypes.data + c * ROW,
+            values.ctypes.data,
+            perm.ctypes.data,
+            rows.ctypes.data,
+            np.int64(starts[c]),
+            np.int64(starts[c + 1]),
+            gate.ctypes.data + c * ROW,
+            gated,
+            add,
+        )
+
+
+@njit
+def weight_gradient(dy, x, grads, starts, cols):
+    for r in range(len(starts) - 1):
+        weight_gradient_row(
+            dy.ctypes.data + r * ROW,
+            x.ctypes.data,
+            grads.ctypes.data,
+            cols.ctypes.data,
+            np.int64(starts[r]),
+            np.int64(starts[r + 1]),
+        )
+
+
+@njit
+def row_sums(x, out):
+    for r in range(len(out)):
+        out[r] = row_sum(x.ctypes.data + r * ROW)
+
+
+@st.composite
+def layers(draw):
+    out, inputs = draw(st.integers(1, 9)), draw(st.integers(1, 23))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    mask = rng.random((out, inputs)) < draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+    if draw(st.booleans()):
+        mask[0] = False  # an empty row
+    if draw(st.booleans()):
+        mask[:, 0] = False  # an empty column
+    return rng, mask
+
+
+@settings(max_examples=40)
+@given(layers(), st.booleans(), st.booleans(), st.booleans())
+def test_a_layer_is_its_masked_matrix(layer, relu, gated, add):
+    rng, mask = layer
+
+    def normal(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    out, inputs = mask.shape
+    index = LayerIndex.of(mask)
+    weight, bias = normal(out, inputs) * mask, normal(out)
+    values = weight[mask]
+    x, dy, earlier = normal(inputs, LANES), normal(out, LANES), normal(inputs, LANES)
+    close = {"rtol": 1e-5, "atol": 1e-4}
+
+    y = np.full((out, LANES), np.nan, np.float32)
+    forward(x, y, values, index.starts, index.cols, bias, relu)
+    expected = weight @ x + bias[:, None]
+    np.testing.assert_allclose(y, np.maximum(expected, 0) if relu else expected, **close)
+
+    dx = earlier.copy()
+    input_gradient(dy, dx, values, index.perm, index.rows, index.col_starts, x, gated, add)
+    flow = (weight.T @ dy) * ((x > 0) if gated else 1)
+    np.testing.assert_allclose(dx, flow + (earlier if add else 0), **close)
+
+    grads = normal(len(values))
+    before = grads.copy()
+    weight_gradient(dy, x, grads, index.starts, index.cols)
+    np.testing.assert_allclose(grads, before + (dy @ x.T)[mask], **close)
+
+    sums = np.zeros(out, np.float32)
+    row_sums(dy, sums)
+    np.testing.assert_allclose(sums, dy.sum(axis=1), **close)
+
+
+@pytest.mark.parametrize("isa", list(TARGETS))
+def test_every_target_is_right(isa: str) -> None:
+    order = list(TARGETS)
+    if order.index(isa) < order.index(TARGET.name):
+        pytest.skip(f"this processor only runs {TARGET.name}")
+    test = f"{Path(__file__)}::test_a_layer_is_its_masked_matrix"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        env={**os.environ, "THRIFTY_ISA": isa},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_an_unknown_target_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import thrifty.engine.isa"],
+        env={**os.environ, "THRIFTY_ISA": "avx1024"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "THRIFTY_ISA='avx1024': choose one of avx512, avx2, generic" in done.stderr
