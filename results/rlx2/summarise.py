@@ -1,6 +1,9 @@
-"""Turn the runs of run.sh into the committed evidence: curves.csv, learning_curves.png, summary.md.
+"""Turn the runs of run.sh into the committed evidence: curves, pictures, summary.md.
 
-    python results/rlx2/summarise.py runs/evidence
+    python results/rlx2/summarise.py [runs/evidence]
+
+The records of finished runs (configuration, versions, records; not the checkpoints) are copied from
+the given folder to results/rlx2/runs, and everything is drawn from there.
 
 A run's score is the mean of its last four evaluations (85k to 100k steps, ten episodes each). A
 group's score is the mean over seeds; intervals are 95 % percentile bootstraps over seeds, which
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -23,8 +27,19 @@ from thrifty.report.run_data import RunData
 from thrifty.stats import bootstrap_interval, difference_interval, final_mean, mean
 
 HERE = Path(__file__).resolve().parent
+RUNS = HERE / "runs"
 LAST = 4
 NAMES = {"rlx2.dense": "dense TD3", "rlx2.td3": "RLx2-TD3", "sb3.td3": "Stable-Baselines3 TD3"}
+
+
+def collect(folder: Path) -> None:
+    """Copy what is small of every finished run."""
+    for done in sorted(folder.glob("*/DONE")):
+        target = RUNS / done.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        for name in ("config.json", "environment.json", "records.jsonl", "DONE"):
+            if (done.parent / name).exists():
+                shutil.copy(done.parent / name, target / name)
 
 
 def curve(run: RunData) -> list[tuple[int, float]]:
@@ -49,14 +64,15 @@ def ratio_interval(
 def main() -> None:
     """Read the runs and write the files beside this script."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", type=Path)
+    parser.add_argument("runs", type=Path, nargs="?")
     flags = parser.parse_args()
+    if flags.runs is not None:
+        collect(flags.runs)
     generator = np.random.default_rng(0)
     groups: dict[str, dict[str, list[RunData]]] = defaultdict(lambda: defaultdict(list))
-    for folder in sorted(path.parent for path in flags.runs.glob("*/config.json")):
-        if (folder / "DONE").exists():
-            run = load_run(folder)
-            groups[run.task][NAMES[run.recipe]].append(run)
+    for folder in sorted(path.parent for path in RUNS.glob("*/config.json")):
+        run = load_run(folder)
+        groups[run.task][NAMES[run.recipe]].append(run)
 
     with (HERE / "curves.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -80,7 +96,7 @@ def main() -> None:
             interval = bootstrap_interval(values, mean, generator=generator)
             lines.append(
                 f"| {task} | {agent} | {len(values)} | {interval.value:.0f} "
-                f"| {interval.low:.0f} to {interval.high:.0f} |"
+                f"| {interval.low:.0f} to {interval.high:.0f} |".replace("nan to nan", "one seed")
             )
         for agent, values in scores.items():
             base = scores.get("dense TD3", [])
@@ -90,12 +106,15 @@ def main() -> None:
             share, low, high = ratio_interval(values, base, generator)
             lines.append(
                 f"| {task} | {agent} - dense TD3 | | {gap.value:.0f} ({share:.0f} %) "
-                f"| {gap.low:.0f} to {gap.high:.0f} ({low:.0f} to {high:.0f} %) |"
+                + (
+                    f"| {gap.low:.0f} to {gap.high:.0f} ({low:.0f} to {high:.0f} %) |"
+                    if min(len(values), len(base)) > 1
+                    else "| one seed |"
+                )
             )
-    environments = [
-        run.environment for agents in groups.values() for r in agents.values() for run in r
-    ]
-    machine = next((e for e in environments if e), {})
+    every = [run for agents in groups.values() for runs in agents.values() for run in runs]
+    machine = next((dict(run.environment) for run in every if run.environment), {})
+    machine.pop("sessions", None)
     lines += ["", "```json", json.dumps(machine, indent=1), "```"]
     (HERE / "summary.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
