@@ -51,14 +51,14 @@ test-all: $(VENV)/.test
 	$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow" --junit-xml=test-results.xml
 
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check src tests examples results
-	$(BIN)/ruff check src tests examples results
+	$(BIN)/ruff format --check src tests examples results benchmarks
+	$(BIN)/ruff check src tests examples results benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.dev
-	$(BIN)/ruff format src tests examples results
-	$(BIN)/ruff check --fix src tests examples results
+	$(BIN)/ruff format src tests examples results benchmarks
+	$(BIN)/ruff check --fix src tests examples results benchmarks
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis test-results.xml

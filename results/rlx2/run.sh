@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The runs behind results/rlx2: 15 runs of 100,000 steps, about 14 minutes each on one core.
+# The runs behind results/rlx2: 3 of the demo (3 minutes each on one core) and 15 of 100,000 steps
+# (about 14 minutes each).
 # Idempotent: finished runs are skipped, stopped ones resumed. JOBS runs at a time, one thread each.
 #
 #     results/rlx2/run.sh runs/evidence [JOBS]
@@ -8,6 +9,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 out=${1:?folder for the runs}
 export OMP_NUM_THREADS=1
 {
+    for seed in 0 1 2; do
+        echo "thrifty train rlx2.demo --seed $seed --out $out/demo-$seed --quiet"
+    done
     for seed in 0 1 2; do
         for environment in HalfCheetah-v5 Hopper-v5; do
             for recipe in dense td3; do
