@@ -14,6 +14,7 @@ from numba import carray, njit, types
 from numba.extending import intrinsic
 
 from thrifty.engine import programme as op
+from thrifty.engine.cache import COMPILE, entry
 from thrifty.engine.noise import exp32, log32, normal32, tanh32
 from thrifty.engine.optim import adam, polyak
 from thrifty.engine.vector import (
@@ -26,7 +27,6 @@ from thrifty.engine.vector import (
 from thrifty.engine.windows import draw_rows, windows
 
 _ROW = LANES * 4  # bytes of a tile row
-_COMPILE = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
 
 
 @intrinsic
@@ -39,13 +39,14 @@ def _pointer(typingctx: Any, address: Any) -> Any:
     return types.CPointer(types.float32)(types.int64), codegen
 
 
-@njit(**_COMPILE)
+@njit(**COMPILE)
 def run_tile(
     table,
     base,
     index,
     params,
     grads,
+    dense,
     scalars,
     losses,
     totals,
@@ -72,6 +73,7 @@ def run_tile(
     inv = np.float32(1.0) / np.float32(batch)
     p_params = params.ctypes.data
     p_grads = grads.ctypes.data
+    p_dense = dense.ctypes.data
     p_index = index.ctypes.data
     for line in range(table.shape[0]):
         code = table[line, 0]
@@ -104,6 +106,14 @@ def run_tile(
                     np.int64(index[starts + r]),
                     np.int64(index[starts + r + 1]),
                 )
+                grads[bias + r] += row_sum(dy + r * _ROW)
+        elif code == op.DENSE_GRADIENT:
+            out, inputs, bias = table[line, 4], table[line, 5], table[line, 12]
+            values, every = p_dense + 4 * table[line, 13], p_index + 4 * table[line, 14]
+            x, dy = base + a * _ROW, base + b * _ROW
+            for r in range(out):
+                row = values + 4 * r * inputs
+                weight_gradient_row(dy + r * _ROW, x, row, every, np.int64(0), inputs)
                 grads[bias + r] += row_sum(dy + r * _ROW)
         elif code == op.INPUT_GRADIENT:
             col_starts, rows, perm = table[line, 8], table[line, 9], table[line, 10]
@@ -268,7 +278,7 @@ TILES, ADAM, POLYAK, TEMPERATURE = range(4)
 SCRIPT_COLUMNS = 6
 
 
-@njit(**_COMPILE)
+@entry
 def run_updates(
     count,
     update,
@@ -277,6 +287,7 @@ def run_updates(
     index,
     params,
     grads,
+    dense,
     first,
     second,
     steps,
@@ -304,6 +315,7 @@ def run_updates(
         update: updates done before.
         script: int64 [lines, SCRIPT_COLUMNS]: what follows what, each with its period.
         table: operations of all phases.
+        dense: takes the dense gradients where the table asks for them.
         steps: optimizer steps of each trained network so far.
         losses: sums over updates of each loss; ``loss_counts`` how many.
         columns: replay columns of reward, terminated, ended, valid.
@@ -320,7 +332,6 @@ def run_updates(
     for _ in range(count):
         update += 1
         n = n_step if update >= n_step_from else 1
-        totals[:] = 0.0
         draw_rows(rows, keys[0], update, live_from, total, data, columns[3])
         windows(
             rows,
@@ -344,6 +355,7 @@ def run_updates(
                 continue
             kind, a, b, c = script[line, 0], script[line, 1], script[line, 2], script[line, 3]
             if kind == TILES:
+                totals[:] = 0.0
                 start = 0
                 while start < batch:
                     run_tile(
@@ -352,6 +364,7 @@ def run_updates(
                         index,
                         params,
                         grads,
+                        dense,
                         scalars,
                         losses,
                         totals,

@@ -11,10 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from thrifty.engine.indexing import index_mask
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -47,27 +51,47 @@ class LayerIndex:
         """
         if mask.ndim != 2 or mask.dtype != np.bool_:
             raise ValueError(f"a mask is a bool matrix, got {mask.dtype} of shape {mask.shape}")
-        rows, cols = np.nonzero(mask)
-        starts = np.zeros(mask.shape[0] + 1, np.int32)
-        np.cumsum(mask.sum(axis=1), out=starts[1:])
-        col_starts = np.zeros(mask.shape[1] + 1, np.int32)
-        np.cumsum(mask.sum(axis=0), out=col_starts[1:])
-        perm = np.argsort(cols, kind="stable").astype(np.int32)
-        return cls(
-            out=mask.shape[0],
-            inputs=mask.shape[1],
-            starts=starts,
-            cols=cols.astype(np.int32),
-            col_starts=col_starts,
-            rows=rows[perm].astype(np.int32),
-            perm=perm,
+        out, inputs = mask.shape
+        nnz = int(np.count_nonzero(mask))
+        index = cls(
+            out=out,
+            inputs=inputs,
+            starts=np.empty(out + 1, np.int32),
+            cols=np.empty(nnz, np.int32),
+            col_starts=np.empty(inputs + 1, np.int32),
+            rows=np.empty(nnz, np.int32),
+            perm=np.empty(nnz, np.int32),
         )
+        index_mask(
+            np.ascontiguousarray(mask),
+            index.starts,
+            index.cols,
+            index.col_starts,
+            index.rows,
+            index.perm,
+        )
+        return index
+
+    @cached_property
+    def flat(self) -> NDArray[np.int64]:
+        """Return each link's place in the flattened weight, in CSR order, int64 [nnz]."""
+        rows = np.repeat(np.arange(self.out), np.diff(self.starts))
+        return rows * self.inputs + self.cols
 
     def mask(self) -> Bools:
         """Return the bool matrix [out, in]."""
         mask = np.zeros((self.out, self.inputs), np.bool_)
-        mask[np.repeat(np.arange(self.out), np.diff(self.starts)), self.cols] = True
+        mask.ravel()[self.flat] = True
         return mask
+
+    def scatter(self, values: Floats, into: Floats) -> None:
+        """Put the links' values [nnz] into a dense weight [out, in]; other places stay."""
+        into.reshape(-1)[self.flat] = values
+
+    def take(self, weight: Floats) -> Floats:
+        """Return the links' values [nnz] of a dense weight [out, in]."""
+        values: Floats = weight.reshape(-1)[self.flat]
+        return values
 
     def validate(self) -> None:
         """Refuse indices that compiled code must not see.
@@ -95,11 +119,14 @@ class LayerIndex:
                 raise ValueError(f"index array {name} is not sorted or does not fit the others")
 
 
-class Layer:
-    """A layer of one network in the arena: where its indices, values and biases begin."""
+class Layer(NamedTuple):
+    """A layer of one network in the arena: its links, and where what belongs to it begins."""
 
-    def __init__(self, index: LayerIndex, index_at: Sequence[int], values: int, bias: int) -> None:
-        self.index, self.index_at, self.values, self.bias = index, tuple(index_at), values, bias
+    index: LayerIndex
+    index_at: tuple[int, ...]  # starts, cols, col_starts, rows, perm in the index array
+    values: int  # in a parameter vector
+    bias: int
+    dense: int  # in the vector of dense gradients
 
 
 class Arena:
@@ -128,17 +155,21 @@ class Arena:
                     pieces.append(piece)
                     at += len(piece)
                 places[name].append(tuple(place))
+        self.every = at  # where 0, 1, 2, ... stands: all columns of a dense row
+        widest = max(layer.inputs for layers in self.indices.values() for layer in layers)
+        pieces.append(np.arange(widest, dtype=np.int32))
         self.index: Ints = np.ascontiguousarray(np.concatenate(pieces))
         self.layers: dict[str, list[Layer]] = {}
         self.span: dict[str, tuple[int, int]] = {}
-        size = 0
+        size = dense = 0
         for name in (*self.indices, *(f"{name}_target" for name in targets)):
             online = name.removesuffix("_target") if name not in self.indices else name
             begin = size
             self.layers[name] = []
             for layer, index_at in zip(self.indices[online], places[online], strict=True):
-                self.layers[name].append(Layer(layer, index_at, size, size + layer.nnz))
+                self.layers[name].append(Layer(layer, index_at, size, size + layer.nnz, dense))
                 size += layer.nnz + layer.out
+                dense += layer.out * layer.inputs if name in self.indices else 0
             self.span[name] = (begin, size)
         self.size = size
         self.trained = self.span[list(self.indices)[-1]][1]
@@ -146,6 +177,7 @@ class Arena:
         self.grads: Floats = np.zeros(self.trained, np.float32)
         self.first_moment: Floats = np.zeros(self.trained, np.float32)
         self.second_moment: Floats = np.zeros(self.trained, np.float32)
+        self.dense: Floats = np.zeros(dense, np.float32)  # gradients of an evolution step
 
     def join(self, name: str, networks: Sequence[str]) -> None:
         """Give several neighbouring networks one name, as one optimizer's parameters.
@@ -163,7 +195,7 @@ class Arena:
     ) -> None:
         """Put a dense weight [out, in] (its links only) and a bias [out] into a flat vector."""
         place = self.layers[network][layer]
-        vector[place.values : place.bias] = weight[place.index.mask()]
+        vector[place.values : place.bias] = place.index.take(np.ascontiguousarray(weight))
         if bias is not None:
             vector[place.bias : place.bias + place.index.out] = bias
 
@@ -171,5 +203,5 @@ class Arena:
         """Return the dense weight [out, in] and the bias [out] of a layer in a flat vector."""
         place = self.layers[network][layer]
         weight = np.zeros((place.index.out, place.index.inputs), np.float32)
-        weight[place.index.mask()] = vector[place.values : place.bias]
+        place.index.scatter(vector[place.values : place.bias], weight)
         return weight, vector[place.bias : place.bias + place.index.out].copy()

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-_COMPILE = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
+from thrifty.engine.cache import COMPILE
 
 
-@njit(**_COMPILE)
+@njit(**COMPILE)
 def adam(params, grads, first, second, begin, end, step, rate, beta1, beta2, epsilon):
     """One Adam step on [begin, end) in the arithmetic of torch.optim.Adam; clears gradients."""
     b1, b2 = np.float32(beta1), np.float32(beta2)
@@ -28,7 +28,7 @@ def adam(params, grads, first, second, begin, end, step, rate, beta1, beta2, eps
         grads[i] = np.float32(0.0)
 
 
-@njit(**_COMPILE)
+@njit(**COMPILE)
 def polyak(params, target, online, count, tau):
     """Target += tau (online - target) for ``count`` parameters from two places of one vector."""
     t = np.float32(tau)

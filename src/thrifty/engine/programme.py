@@ -25,6 +25,7 @@ from thrifty.engine.layout import Arena, Layer
     WINDOW,
     LINEAR,
     WEIGHT_GRADIENT,
+    DENSE_GRADIENT,
     INPUT_GRADIENT,
     NORMAL,
     PERTURB,
@@ -45,7 +46,7 @@ from thrifty.engine.layout import Arena, Layer
     LOG_DENSITY,
     LOG_DENSITY_REVERSE,
     SUBTRACT_SCALED,
-) = range(24)
+) = range(25)
 COLUMNS = 16
 
 
@@ -103,6 +104,12 @@ class Programme:
     def rows(self) -> NDArray[np.int64]:
         """Return the table, int64 [operations, COLUMNS]."""
         return np.array(self.table, np.int64).reshape(len(self.table), COLUMNS)
+
+    def dense_rows(self) -> NDArray[np.int64]:
+        """Return the table that writes the dense gradients of the trained weights instead."""
+        table = self.rows()
+        table[table[:, 0] == WEIGHT_GRADIENT, 0] = DENSE_GRADIENT
+        return table
 
     # ------------------------------------------------------------ loading
 
@@ -291,7 +298,8 @@ class Programme:
         assert y.grad is not None, "a slot with a trained network upstream must reach the loss"
         columns = self._layer_columns(layer)
         if trains:
-            self.emit(WEIGHT_GRADIENT, x.row, y.grad.row, 0, *columns)
+            dense = (layer.dense, self.arena.every)
+            self.emit(WEIGHT_GRADIENT, x.row, y.grad.row, 0, *columns, *dense)
         wanted = [part for part in x.parts if part.needs] or ([x] if x.needs else [])
         for part in wanted:
             grad, add = self._contribution(part)

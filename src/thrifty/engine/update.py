@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thrifty.engine import executor
+from thrifty.engine.cache import announce
 from thrifty.engine.layout import Arena
 from thrifty.engine.noise import key_of
 from thrifty.engine.programme import Programme
@@ -70,6 +71,7 @@ class Update:
         tables = [phase.rows() for phase in phases]
         begins = np.cumsum([0, *map(len, tables)])
         self._table = np.concatenate(tables)
+        self._dense_table = np.concatenate([phase.dense_rows() for phase in phases])
         lines = [
             (kind, begins[a], begins[a + 1], *rest)
             if kind == executor.TILES
@@ -92,12 +94,23 @@ class Update:
         self._tile: Floats = scratch[(-scratch.ctypes.data % 64) // 4 :]  # on a cache line
         self.updates = 0
 
-    def run(self, count: int, transitions: Transitions) -> None:
-        """Do a number of updates.
+    def run(
+        self,
+        count: int,
+        transitions: Transitions,
+        *,
+        lines: tuple[int, int] | None = None,
+        dense: bool = False,
+    ) -> None:
+        """Do a number of updates, or a part of one.
 
         Args:
             count: updates.
             transitions: where minibatches are drawn from; at least one valid row.
+            lines: begin and end of the part of the script to do; the update counts as done with
+                the script's last line.
+            dense: write the dense gradients of the trained weights (``arena.dense``) in place of
+                those of the links.
 
         Raises:
             ValueError: no transitions, or a matrix that is not contiguous float32.
@@ -109,14 +122,17 @@ class Update:
             raise ValueError("cannot update from an empty replay; collect transitions first")
         arena = self.arena
         columns = np.array(transitions[4:], np.int64)
-        self.updates = executor.run_updates(
+        begin, end = lines or (0, len(self._script))
+        announce(executor.run_updates)
+        updates = executor.run_updates(
             count,
             self.updates,
-            self._script,
-            self._table,
+            self._script[begin:end],
+            self._dense_table if dense else self._table,
             arena.index,
             arena.params,
             arena.grads,
+            arena.dense,
             arena.first_moment,
             arena.second_moment,
             self.steps,
@@ -137,3 +153,5 @@ class Update:
             self.temperature,
             self._tile,
         )
+        if end == len(self._script):
+            self.updates = updates

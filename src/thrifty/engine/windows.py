@@ -8,12 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from thrifty.engine.cache import COMPILE
 from thrifty.engine.noise import index32
 
-_COMPILE = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
 
-
-@njit(**_COMPILE)
+@njit(**COMPILE)
 def draw_rows(out, key, update, first, total, data, valid_column):
     """Fill [B] with row numbers of uniformly drawn live, valid transitions."""
     capacity = data.shape[0]
@@ -27,7 +26,7 @@ def draw_rows(out, key, update, first, total, data, valid_column):
         out[b] = row
 
 
-@njit(**_COMPILE)
+@njit(**COMPILE)
 def windows(
     rows,
     last,

@@ -1,0 +1,125 @@
+"""Compiled once per processor and version, kept in the user's cache folder.
+
+Numba's own cache looks at the time stamp of the one file that holds a function; here code comes
+from several files (the vector kernels are generated), so the folder's name is a digest of all of
+them, of the versions and of the instruction set. An installation need not be writable.
+
+``THRIFTY_CACHE_DIR`` names another folder. Where none can be written the code is compiled anew in
+every process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+
+from thrifty.engine.isa import TARGET
+
+COMPILE = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
+"""Options of every compiled function: no checks for zero divisors, which stop vectorisation."""
+
+_VARIABLE = "THRIFTY_CACHE_DIR"
+_KEPT = 4  # folders of earlier versions
+
+
+@cache
+def folder() -> Path | None:
+    """Return the folder of compiled code, made if need be, or None where none can be written."""
+    for root in _roots():
+        place = root / f"engine-{_digest()}"
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError:
+            continue
+        _forget_old(root, place)
+        return place
+    return None
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """Compile a function that Python calls, with its machine code kept in the cache folder.
+
+    Args:
+        function: in Numba's language; it may call any other compiled function.
+    """
+    place = folder()
+    if place is None:
+        return numba.njit(**COMPILE)(function)
+    before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+    numba.config.CACHE_DIR = str(place)  # type: ignore[attr-defined]
+    try:
+        return numba.njit(cache=True, **COMPILE)(function)
+    finally:
+        numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+
+
+def announce(dispatcher: Any) -> bool:
+    """Say so on stderr if the first call of an entry is going to compile it.
+
+    Args:
+        dispatcher: from :func:`entry`.
+
+    Returns:
+        Whether it was said.
+    """
+    if dispatcher.signatures:
+        return False
+    path = dispatcher.stats.cache_path
+    pattern = f"*.{dispatcher.py_func.__name__}-*.nbc"
+    if path and any(Path(path).glob(pattern)):
+        return False
+    kept = f"kept in {path}" if path else "in every process: no cache folder can be written"
+    print(
+        f"compiling the engine once for this processor ({TARGET.name}), about 15 s; {kept}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return True
+
+
+def _roots() -> list[Path]:
+    named = os.environ.get(_VARIABLE)
+    if named:
+        return [Path(named)]
+    if sys.platform == "darwin":
+        user = Path("~/Library/Caches")
+    elif sys.platform == "win32":
+        user = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
+    else:
+        user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    name = f"thrifty-{os.getuid()}" if hasattr(os, "getuid") else "thrifty"
+    return [user.expanduser() / "thrifty", Path(tempfile.gettempdir()) / name]
+
+
+@cache
+def _digest() -> str:
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.name.encode() + source.read_bytes())
+    versions = [f"{p} {importlib.metadata.version(p)}" for p in ("numba", "llvmlite", "numpy")]
+    facts = (*versions, platform.python_version(), platform.machine(), TARGET.name)
+    digest.update("\n".join(facts).encode())
+    return digest.hexdigest()[:16]
+
+
+def _forget_old(root: Path, present: Path) -> None:
+    """Remove the folders of versions that have not been made for long."""
+    import shutil
+
+    others = sorted(
+        (p for p in root.glob("engine-*") if p != present), key=lambda p: p.stat().st_mtime
+    )
+    for place in others[:-_KEPT]:
+        shutil.rmtree(place, ignore_errors=True)
