@@ -128,14 +128,15 @@ def main() -> None:
                 f"| {task} | {agent} | {len(values)} | {interval.value:.0f} "
                 f"| {interval.low:.0f} to {interval.high:.0f} |".replace("nan to nan", "one seed")
             )
-        for agent, values in scores.items():
-            base = scores.get("dense TD3", [])
-            if agent == "dense TD3" or not base:
+        dense, sb3 = "dense TD3", "Stable-Baselines3 TD3"
+        for agent, other in (("RLx2-TD3", dense), (dense, sb3), ("RLx2-TD3", sb3)):
+            if agent not in scores or other not in scores:
                 continue
+            values, base = scores[agent], scores[other]
             gap = difference_interval(values, base, mean, generator=generator)
             share, low, high = ratio_interval(values, base, generator)
             lines.append(
-                f"| {task} | {agent} - dense TD3 | | {gap.value:.0f} ({share:.0f} %) "
+                f"| {task} | {agent} - {other} | | {gap.value:.0f} ({share:.0f} %) "
                 + (
                     f"| {gap.low:.0f} to {gap.high:.0f} ({low:.0f} to {high:.0f} %) |"
                     if min(len(values), len(base)) > 1

@@ -198,6 +198,23 @@ def _execute(run: Run, *, tensorboard: bool = False, quiet: bool = False) -> int
     return 0
 
 
+def _export(
+    run: Folder, /, *, out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("policy.npz")
+) -> int:
+    """Write a trained policy to one small file that acts without thrifty.
+
+    Args:
+        run: the run's folder, or a file that agent.save wrote.
+        out: policy.npz keeps the links alone and needs NumPy only, policy.onnx is dense.
+    """
+    from thrifty.export import export_policy
+
+    done = export_policy(run, out)
+    share = done.size / done.dense_size
+    print(f"written: {done.path}, {done.size:,} bytes ({share:.0%} of its dense weights)")
+    return 0
+
+
 def _evaluate(
     run: Folder,
     /,
@@ -283,6 +300,7 @@ _VERBS: dict[str, tuple[Any, str]] = {
     ),
     "resume": (_resume, "thrifty resume runs/x"),
     "evaluate": (_evaluate, "thrifty evaluate runs/x --episodes 10 --video"),
+    "export": (_export, "thrifty export runs/x --out policy.npz"),
     "report": (_report, "thrifty report runs/x runs/y --out report.html"),
     "demo": (_demo, "thrifty demo"),
     "bench": (_bench, "thrifty bench env_loop --json env_loop.json"),

@@ -12,7 +12,16 @@ from collections.abc import Callable
 
 from thrifty.bench.schema import Row
 
-_PARTS = ("schema", "timing")  # what benchmarks are made of, no benchmarks themselves
+_PARTS = (  # what benchmarks are made of, no benchmarks themselves
+    "arithmetic",
+    "baselines",
+    "cases",
+    "dense_limit",
+    "learners",
+    "schema",
+    "timing",
+    "updates",
+)
 
 
 def names() -> list[str]:

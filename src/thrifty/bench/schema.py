@@ -114,8 +114,9 @@ def _key(row: Row) -> tuple[str, str, str]:
 def circumstances(command: str) -> dict[str, Any]:
     """Return what belongs beside the rows: command, versions, hardware and load of the machine."""
     machine = describe_environment()
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        machine["versions"]["stable_baselines3"] = importlib.metadata.version("stable_baselines3")
+    for package in ("stable_baselines3", "sbx-rl", "jax"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            machine["versions"][package] = importlib.metadata.version(package)
     one, five, _ = os.getloadavg() if hasattr(os, "getloadavg") else (None,) * 3  # not on Windows
     return {
         "command": command,

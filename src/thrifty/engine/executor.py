@@ -15,8 +15,16 @@ from numba.extending import intrinsic
 
 from thrifty.engine import programme as op
 from thrifty.engine.cache import COMPILE, entry
-from thrifty.engine.noise import exp32, log32, normal32, tanh32
+from thrifty.engine.noise import exp32
 from thrifty.engine.optim import adam, polyak
+from thrifty.engine.rows import (
+    add_log_density,
+    bounded_rows,
+    gather_rows,
+    normal_row,
+    sample_rows,
+    tanh_rows,
+)
 from thrifty.engine.vector import (
     LANES,
     forward_row,
@@ -69,7 +77,6 @@ def run_tile(
     """
     tile = carray(_pointer(base), (1 << 24,))
     lanes = min(LANES, batch - start)
-    capacity = data.shape[0]
     inv = np.float32(1.0) / np.float32(batch)
     p_params = params.ctypes.data
     p_grads = grads.ctypes.data
@@ -137,13 +144,7 @@ def run_tile(
         elif code == op.GATHER:
             which = table[line, 4]
             source = first_rows if which == 0 else last_rows if which == 1 else path[which - 2]
-            for i in range(lanes):
-                place = source[start + i] % capacity
-                for k in range(b):
-                    tile[(a + k) * LANES + i] = data[place, c + k]
-            for i in range(lanes, LANES):
-                for k in range(b):
-                    tile[(a + k) * LANES + i] = np.float32(0.0)
+            gather_rows(tile, a, b, data, c, source[start : start + lanes])
         elif code == op.WINDOW:
             for i in range(lanes):
                 tile[a * LANES + i] = ret[start + i]
@@ -154,8 +155,8 @@ def run_tile(
         elif code == op.NORMAL:
             shift = table[line, 4] * batch + start
             for k in range(b):
-                for i in range(LANES):
-                    tile[(a + k) * LANES + i] = normal32(keys[c], (shift + i) * b + k, update)
+                row = tile[(a + k) * LANES : (a + k + 1) * LANES]
+                normal_row(row, keys[c], shift * b + k, b, update)
         elif code == op.PERTURB:
             n = table[line, 4] * LANES
             scale, clip = scalars[table[line, 5]], scalars[table[line, 6]]
@@ -164,8 +165,7 @@ def run_tile(
                 moved = tile[a * LANES + i] + noise
                 tile[c * LANES + i] = min(max(moved, np.float32(-1.0)), np.float32(1.0))
         elif code == op.TANH:
-            for i in range(c * LANES):
-                tile[b * LANES + i] = tanh32(tile[a * LANES + i])
+            tanh_rows(tile[a * LANES : (a + c) * LANES], tile[b * LANES : (b + c) * LANES])
         elif code == op.TANH_REVERSE:
             n, add = table[line, 4] * LANES, table[line, 5]
             for i in range(n):
@@ -217,8 +217,9 @@ def run_tile(
         elif code == op.BOUND_LOG_STD:
             low, high = scalars[table[line, 4]], scalars[table[line, 5]]
             half = np.float32(0.5) * (high - low)
-            for i in range(c * LANES):
-                tile[b * LANES + i] = low + half * (tanh32(tile[a * LANES + i]) + np.float32(1.0))
+            bounded_rows(
+                tile[a * LANES : (a + c) * LANES], tile[b * LANES : (b + c) * LANES], low, half
+            )
         elif code == op.BOUND_LOG_STD_REVERSE:
             low, high, add = scalars[table[line, 5]], scalars[table[line, 6]], table[line, 7]
             half = np.float32(0.5) * (high - low)
@@ -227,10 +228,10 @@ def run_tile(
                 g = tile[b * LANES + i] * half * (np.float32(1.0) - t * t)
                 tile[c * LANES + i] = tile[c * LANES + i] + g if add else g
         elif code == op.SAMPLE:
-            d = table[line, 4]
-            for i in range(table[line, 5] * LANES):
-                std = exp32(tile[b * LANES + i])
-                tile[d * LANES + i] = tile[a * LANES + i] + std * tile[c * LANES + i]
+            d, n = table[line, 4], table[line, 5] * LANES
+            mean, log_std = tile[a * LANES : a * LANES + n], tile[b * LANES : b * LANES + n]
+            noise = tile[c * LANES : c * LANES + n]
+            sample_rows(mean, log_std, noise, tile[d * LANES : d * LANES + n])
         elif code == op.SAMPLE_REVERSE:
             d, e, n = table[line, 4], table[line, 5], table[line, 6] * LANES
             add_mean, add_std = table[line, 7], table[line, 8]
@@ -244,17 +245,12 @@ def run_tile(
             for i in range(LANES):
                 tile[d * LANES + i] = np.float32(0.0)
             for k in range(table[line, 5]):
-                for i in range(LANES):
-                    eps, x = tile[(a + k) * LANES + i], tile[(c + k) * LANES + i]
-                    soft = log32(np.float32(1.0) + exp32(np.float32(-2.0) * abs(x)))
-                    soft += max(np.float32(-2.0) * x, np.float32(0.0))
-                    slope = np.float32(2.0) * (np.float32(0.6931471806) - x - soft)
-                    tile[d * LANES + i] += (
-                        np.float32(-0.5) * eps * eps
-                        - tile[(b + k) * LANES + i]
-                        - np.float32(0.9189385332)
-                        - slope
-                    )
+                add_log_density(
+                    tile[(a + k) * LANES : (a + k + 1) * LANES],
+                    tile[(b + k) * LANES : (b + k + 1) * LANES],
+                    tile[(c + k) * LANES : (c + k + 1) * LANES],
+                    tile[d * LANES : (d + 1) * LANES],
+                )
         elif code == op.LOG_DENSITY_REVERSE:
             d, n, add_std, add_x = table[line, 4], table[line, 5], table[line, 6], table[line, 7]
             for k in range(n):

@@ -103,13 +103,15 @@ class LayerIndex:
         for name, array, length in (
             ("starts", self.starts, self.out + 1),
             ("col_starts", self.col_starts, self.inputs + 1),
+            ("cols", self.cols, n),
             ("rows", self.rows, n),
             ("perm", self.perm, n),
         ):
             if array.dtype != np.int32 or array.shape != (length,):
                 raise ValueError(f"index array {name} must be int32 of length {length}")
         for name, starts in (("starts", self.starts), ("col_starts", self.col_starts)):
-            if starts[0] != 0 or starts[-1] != n or (np.diff(starts) < 0).any():
+            within = bool(((starts >= 0) & (starts <= n)).all())  # so that differences cannot wrap
+            if starts[0] != 0 or starts[-1] != n or not within or (np.diff(starts) < 0).any():
                 raise ValueError(f"index array {name} must rise from 0 to the number of links {n}")
         if n and (self.cols.min() < 0 or self.cols.max() >= self.inputs):
             raise ValueError("a column index is out of range")

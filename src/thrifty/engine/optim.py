@@ -19,18 +19,22 @@ def adam(params, grads, first, second, begin, end, step, rate, beta1, beta2, eps
     size = np.float32(rate / (1.0 - beta1**step))
     root = np.float32(np.sqrt(1.0 - beta2**step))
     eps = np.float32(epsilon)
-    for i in range(begin, end):
-        g = grads[i]
-        m = b1 * first[i] + c1 * g
-        v = b2 * second[i] + c2 * g * g
-        first[i], second[i] = m, v
-        params[i] -= size * m / (np.sqrt(v) / root + eps)
-        grads[i] = np.float32(0.0)
+    # Slices start at 0, so no index can be negative: the loop becomes vector code.
+    p, g = params[begin:end], grads[begin:end]
+    m, v = first[begin:end], second[begin:end]
+    for i in range(len(p)):
+        gradient = g[i]
+        mean = b1 * m[i] + c1 * gradient
+        square = b2 * v[i] + c2 * gradient * gradient
+        m[i], v[i] = mean, square
+        p[i] -= size * mean / (np.sqrt(square) / root + eps)
+        g[i] = np.float32(0.0)
 
 
 @njit(**COMPILE)
 def polyak(params, target, online, count, tau):
     """Target += tau (online - target) for ``count`` parameters from two places of one vector."""
     t = np.float32(tau)
+    slow, fast = params[target : target + count], params[online : online + count]
     for i in range(count):
-        params[target + i] += t * (params[online + i] - params[target + i])
+        slow[i] += t * (fast[i] - slow[i])

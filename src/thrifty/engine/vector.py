@@ -308,3 +308,37 @@ def row_sum(typingctx: Any, row: Any) -> Any:
         return builder.extract_element(_horizontal(builder, parts), ir.Constant(_I32, 0))
 
     return signature, codegen
+
+
+@intrinsic
+def transpose_block(typingctx: Any, sources: Any, into: Any) -> Any:
+    """Transpose a square block of TARGET.width: from as many addresses to as many tile rows.
+
+    ``sources`` is the address of int64 addresses; float k of source i becomes lane i of tile row k.
+    Halves, quarters, ... that stand off the diagonal change places, log2(width) times.
+    """
+    signature = types.void(types.int64, types.int64)
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        sources, into = args
+        width = TARGET.width
+        addresses = builder.inttoptr(sources, _I64.as_pointer())
+        block = [
+            _load(builder, builder.load(builder.gep(addresses, [ir.Constant(_I64, i)])), 0)
+            for i in range(width)
+        ]
+        half = width // 2
+        while half:
+            low = [k if not k & half else width + k - half for k in range(width)]
+            high = [k + half if not k & half else width + k for k in range(width)]
+            for i in range(width):
+                if not i & half:
+                    upper, lower = block[i], block[i + half]
+                    block[i] = _shuffle(builder, upper, lower, low)
+                    block[i + half] = _shuffle(builder, upper, lower, high)
+            half //= 2
+        for k, vector in enumerate(block):
+            _store(builder, vector, into, k * LANES)
+        return context.get_dummy_value()
+
+    return signature, codegen
