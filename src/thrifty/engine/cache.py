@@ -25,7 +25,7 @@ import numba
 
 from thrifty.engine.isa import TARGET
 
-COMPILE = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
+COMPILE: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
 """Options of every compiled function: no checks for zero divisors, which stop vectorisation."""
 
 _VARIABLE = "THRIFTY_CACHE_DIR"

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +120,8 @@ class LayerIndex:
                 raise ValueError(f"index array {name} is not sorted or does not fit the others")
 
 
-class Layer(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Layer:
     """A layer of one network in the arena: its links, and where what belongs to it begins."""
 
     index: LayerIndex
