@@ -13,6 +13,7 @@ import pytest
 from states import plain
 
 from thrifty.control import ControlConfig, ControlExperiment
+from thrifty.control.compiled import unsupported
 from thrifty.runs import load_state, save_state
 from thrifty.runs.naming import names, resolve
 
@@ -121,6 +122,14 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(name: str, tmp_path: Path) -> No
     evolves = algorithm.critic.update_until > 0
     assert (min(changed["actor"], changed["critic"]) > 0) == evolves
     assert (kinds["topology"] > 0) == evolves
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if unsupported(toy(name).algorithm) is None])
+def test_on_the_engine_too(name: str, tmp_path: Path) -> None:
+    records = check(toy(name, backend="engine"), tmp_path, every=31, journalled=False)
+    assert records[0]["backend"] == "engine"
+    reference = [r["kind"] for r in toy(name).build(3).records() if r is not None]
+    assert [record["kind"] for record in records] == reference  # the same things happen
 
 
 @pytest.mark.parametrize("name", ["rlx2.td3", "rlx2.sac_published"])

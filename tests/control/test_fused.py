@@ -138,3 +138,27 @@ def test_what_the_engine_lacks_is_refused() -> None:
         update.run(1, transitions_of(replay)._replace(data=replay.matrix[:, ::2]))
     with pytest.raises(ValueError, match="empty replay"):
         update.run(1, transitions_of(Replay(10, OBS, A)))
+
+
+def test_windows_that_have_not_grown_yet() -> None:
+    # The programme has room for three transitions while updates still look one step ahead.
+    replay = filled()
+    settings = {**config(0.9, 3), "n_step_delay": 12}
+    learner, twin = (SAC(SACConfig(**settings), OBS, A) for _ in range(2))
+    update = sac_update(learner, replay.columns, seed=4)
+    clutter = [np.full((3, BATCH), 7.0, np.float32) for _ in range(50)]  # memory that was used
+    del clutter
+    update.run(UPDATES, transitions_of(replay))
+    for number in range(1, UPDATES + 1):
+        n = learner.n_step
+        assert n == (3 if number >= 12 else 1)
+        path = noise.normals(int(update.keys[1]), number, 3 * BATCH * A).reshape(3, BATCH, A)
+        draws = noise.normals(int(update.keys[2]), number, BATCH * A)
+        learner.update(
+            replay.windows(
+                rows_drawn(replay, int(update.keys[0]), number), n_step=n, discount=0.99
+            ),
+            torch.from_numpy(draws.reshape(BATCH, A)),
+            torch.from_numpy(path[:n]),
+        )
+    check(learner, twin, update, sac_places)

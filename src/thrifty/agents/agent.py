@@ -22,6 +22,7 @@ from thrifty.control import (
     SACConfig,
     TD3Config,
 )
+from thrifty.control.compiled import CompiledLearner
 from thrifty.rl.environments import Environments, Source
 from thrifty.rl.evaluate import Evaluation, evaluate_policy
 from thrifty.runs import load_state, save_state
@@ -219,7 +220,11 @@ class Agent:
     @property
     def learner(self) -> Any:
         """Return the algorithm behind the agent: networks, optimizers, topologies."""
-        return self._experiment.learner
+        learner = self._experiment.learner
+        if isinstance(learner, CompiledLearner):
+            learner.synchronise()
+            return learner.reference
+        return learner
 
     # ------------------------------------------------------------------ files
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from thrifty.agents.agent import Agent
@@ -28,6 +29,8 @@ def load_run_policy(directory: Path | str) -> Agent:
     if not isinstance(config, ControlConfig):
         raise ValueError(f"{directory} is a run of {run.recipe}, which has no policy to play")
     kind = TD3 if isinstance(config.algorithm, TD3Config) else SAC
+    # Prediction needs no engine; both backends store the same state.
+    config = dataclasses.replace(config, backend="reference")
     agent: Agent = kind.over(config.environment, config, run.seed)
     agent.learner.load_state_dict(checkpoint.experiment["learner"])
     return agent

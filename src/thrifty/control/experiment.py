@@ -21,6 +21,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
+from thrifty.control.compiled import CompiledLearner
 from thrifty.control.config import ControlConfig, check_algorithm
 from thrifty.control.learner import Learner
 from thrifty.rl.environments import Environments, Source
@@ -64,10 +65,13 @@ class ControlExperiment:
             seed=seeds[0],
             scale_actions=self._scale_actions,
         )
-        self.learner: Learner = algorithm.build(
+        learner = algorithm.build(
             self.environments.observation_dim, self.environments.action_dim, seed=seeds[1]
         )
         self.replay = self._new_replay()
+        self.learner: Learner | CompiledLearner = learner
+        if self.config.backend == "engine":
+            self.learner = CompiledLearner(learner, self.replay.columns, seed=seeds[3])
         self._warmup_rng = np.random.default_rng(seeds[2])
         self._replay_rng = np.random.default_rng(seeds[3])
         self._evaluation_seed = seeds[4]
@@ -164,8 +168,8 @@ class ControlExperiment:
             layers=layers,
             ledger=self.learner.ledger(),
             device=self.config.algorithm.device,
-            backend="reference",
-            backend_reason="masked dense torch",
+            backend=self.config.backend,
+            backend_reason="as configured",
         )
         self._random_due = self.config.random_episodes
         self._evaluation_due = bool(self.config.evaluate_every)
@@ -218,10 +222,16 @@ class ControlExperiment:
         if n_step != self._n_step:
             self._n_step = n_step
             self._record("n_step", n_step=n_step)
-        batch = self.replay.sample(
-            algorithm.batch_size, n_step=n_step, discount=algorithm.discount, rng=self._replay_rng
-        )
-        losses, moved = self.learner.update(batch)
+        if isinstance(self.learner, CompiledLearner):
+            losses, moved = self.learner.learn(self.replay)
+        else:
+            batch = self.replay.sample(
+                algorithm.batch_size,
+                n_step=n_step,
+                discount=algorithm.discount,
+                rng=self._replay_rng,
+            )
+            losses, moved = self.learner.update(batch)
         for name, value in losses.items():
             total, count = self._loss_sums.get(name, (0.0, 0))
             self._loss_sums[name] = (total + value, count + 1)

@@ -74,6 +74,11 @@ def transitions_of(replay: Replay) -> Transitions:
     )
 
 
+def layers_of(module: nn.Module, net: str) -> list[nn.Linear]:
+    """Return the linear layers of one perceptron of a module, in order."""
+    return [layer for _, layer in _linears(module, net)]
+
+
 def _linears(module: nn.Module, net: str) -> Iterator[tuple[str, nn.Linear]]:
     for name, layer in module.get_submodule(net).named_children():
         if isinstance(layer, nn.Linear):

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -172,7 +173,7 @@ class SAC:
         ).requires_grad_(config.learn_entropy_coefficient)
         self.alpha_optimizer = torch.optim.Adam([self.log_alpha], lr=rate)
         self.stale_gradient: dict[str, Tensor] = {}
-        self._few_rows = FewRows(actor.net)
+        self.perceptron: Callable[[Tensor], Tensor] = FewRows(actor.net)
         self.generator = torch.Generator().manual_seed(seeds[3])
         self.updates = 0
 
@@ -184,7 +185,7 @@ class SAC:
     @torch.no_grad()
     def policy(self, observation_BO: Tensor) -> Tensor:
         """Return the noise-free normalised actions tanh(mean), [B, A]."""
-        output = self._few_rows(observation_BO.to(self.device, self.dtype))
+        output = self.perceptron(observation_BO.to(self.device, self.dtype))
         return torch.tanh(self.actor.module.split(output)[0]).to("cpu", torch.float32)
 
     @torch.no_grad()
@@ -202,7 +203,7 @@ class SAC:
             the actions to take and the noise-free ones, float32 [E, A] each.
         """
         observation = torch.from_numpy(observation_EO).to(self.device, self.dtype)
-        mean, log_std = self.actor.module.split(self._few_rows(observation))
+        mean, log_std = self.actor.module.split(self.perceptron(observation))
         action = quiet = torch.tanh(mean)
         if explore:
             noise = torch.randn(mean.shape, generator=generator or self.generator)

@@ -18,7 +18,7 @@ from thrifty.engine.programme import Programme, Slot
 from thrifty.engine.update import Update
 from thrifty.rl.transitions import Columns
 
-_RATE, _TAU, _MINUS_ONE, _HALF, _LOW, _HIGH, _ALPHA = range(7)  # scalars by number
+_RATE, _TAU, _MINUS_ONE, _HALF, _LOW, _HIGH, ALPHA = range(7)  # scalars by number
 _CRITIC_LOSS, _ACTOR_LOSS = range(2)
 _PATH, _POLICY = 1, 2  # streams of the fresh actions at next states and at s
 
@@ -71,7 +71,7 @@ def sac_update(learner: SAC, columns: Columns, *, seed: int = 0) -> Update:
         s_k = critic.gather(critic.slot(observations), columns.next_observation.start, 2 + k)
         action, log_pi = policy(critic, s_k, critic.normal(actions, _PATH, k))
         weight = critic.path_discount(critic.slot(1), k)
-        critic.subtract_scaled(soft_return, weight, log_pi, _ALPHA)
+        critic.subtract_scaled(soft_return, weight, log_pi, ALPHA)
         critic.blend(action, a_m, k)
     critic.gather(s_m, columns.next_observation.start, 1)
     value = critic.minimum(
@@ -94,7 +94,7 @@ def sac_update(learner: SAC, columns: Columns, *, seed: int = 0) -> Update:
     value = actor.minimum(
         actor.mlp(joined, arena.layers["q1"]), actor.mlp(joined, arena.layers["q2"])
     )
-    actor.mean(log_pi, _ACTOR_LOSS, _ALPHA, 0)
+    actor.mean(log_pi, _ACTOR_LOSS, ALPHA, 0)
     actor.mean(value, _ACTOR_LOSS, _MINUS_ONE, 1)
     actor.minimise()
 
@@ -107,7 +107,7 @@ def sac_update(learner: SAC, columns: Columns, *, seed: int = 0) -> Update:
         (POLYAK, arena.span["q1_target"][0], begin, end - begin, 1, _TAU),
     ]
     if c.learn_entropy_coefficient:
-        script.append((TEMPERATURE, 0, _ALPHA, 2, 1, _RATE))
+        script.append((TEMPERATURE, 0, ALPHA, 2, 1, _RATE))
     log_alpha = float(learner.log_alpha.detach())
     low, high = c.log_std_bounds
     return Update(

@@ -21,6 +21,7 @@ sections 4.1 and 4.2.1.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -143,7 +144,7 @@ class TD3:
         if config.targets_at_start == "masked":
             polyak_update(actor, self.actor_target, 1.0)
             polyak_update(critic, self.critic_target, 1.0)
-        self._few_rows = FewRows(actor.net)
+        self.perceptron: Callable[[Tensor], Tensor] = FewRows(actor.net)
         self.generator = torch.Generator().manual_seed(seeds[3])
         self.updates = 0
 
@@ -155,7 +156,7 @@ class TD3:
     @torch.no_grad()
     def policy(self, observation_BO: Tensor) -> Tensor:
         """Return the noise-free normalised actions, [B, A]."""
-        action = torch.tanh(self._few_rows(observation_BO.to(self.device, self.dtype)))
+        action = torch.tanh(self.perceptron(observation_BO.to(self.device, self.dtype)))
         return action.to("cpu", torch.float32)
 
     def act(
@@ -205,6 +206,8 @@ class TD3:
         q1_B, q2_B = self.critic.module(batch.observation, batch.action)
         critic_loss = F.mse_loss(q1_B, target_B) + F.mse_loss(q2_B, target_B)
         moved["critic"] = self.critic.descend(critic_loss)
+        if moved["critic"] is not None:  # a target never holds a link that the network lost
+            self.critic.topology.impose(self.critic_target)
         losses = {"critic_loss": critic_loss.item()}
 
         if self.updates % c.policy_delay == 0:

@@ -319,8 +319,9 @@ def run_updates(
     """
     rows = np.empty(batch, np.int64)
     last = np.empty(batch, np.int64)
-    path = np.empty((n_step, batch), np.int64)
-    path_disc = np.empty((n_step, batch), np.float32)
+    # Before windows grow to n_step, the later transitions of a path are nobody's and weigh nothing.
+    path = np.zeros((n_step, batch), np.int64)
+    path_disc = np.zeros((n_step, batch), np.float32)
     lengths = np.empty(batch, np.int64)
     ret = np.empty(batch, np.float32)
     disc = np.empty(batch, np.float32)
@@ -412,7 +413,7 @@ def run_updates(
                     0.999,
                     1e-8,
                 )
-                scalars[b] = np.float32(np.exp(temperature[0]))
+                scalars[b] = np.float32(np.exp(np.float64(temperature[0])))
             else:
                 polyak(params, a, b, c, scalars[script[line, 5]])
     return update

@@ -86,13 +86,18 @@ class Update:
         self.steps: Ints = np.zeros(len(script), np.int64)
         self.losses: NDArray[np.float64] = np.zeros(len(phases), np.float64)
         self.loss_counts: Ints = np.zeros(len(phases), np.int64)
-        self._totals: Floats = np.zeros(2, np.float32)
+        self.totals: Floats = np.zeros(2, np.float32)
         log_alpha, target_entropy = temperature
         # log alpha, its gradient, its two moments, the entropy aimed at
         self.temperature: Floats = np.array([log_alpha, 0, 0, 0, target_entropy], np.float32)
         scratch = np.zeros(max(phase.height for phase in phases) * LANES + 16, np.float32)
         self._tile: Floats = scratch[(-scratch.ctypes.data % 64) // 4 :]  # on a cache line
         self.updates = 0
+
+    @property
+    def lines(self) -> int:
+        """Return the number of lines of the script."""
+        return len(self._script)
 
     def run(
         self,
@@ -139,7 +144,7 @@ class Update:
             self.scalars,
             self.losses,
             self.loss_counts,
-            self._totals,
+            self.totals,
             data,
             transitions.first,
             transitions.total,
