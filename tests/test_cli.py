@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from thrifty import bench, cli
+from thrifty import bench, cli, sparse_policy
+from thrifty.agents.stored import load_run_policy
 from thrifty.bench.schema import Row
 
 # An experiment that counts; `speed` is its pause per step, at `fails_at` it gives up.
@@ -294,7 +296,7 @@ def test_without_out_every_run_gets_a_folder_of_its_own(command: Command) -> Non
         ("evaluate nothing", "nothing holds no run"),
         ("report nothing", "nothing"),
         ("report", "no run to report on"),
-        ("bench nothing", "no benchmark 'nothing'; there are: env_loop"),
+        ("bench nothing", "no benchmark 'nothing'; there are: compact, env_loop"),
     ],
 )
 def test_a_mistake_gets_one_line_and_writes_nothing(
@@ -383,7 +385,23 @@ def test_bench_prints_and_writes(command: Command, monkeypatch: pytest.MonkeyPat
     document = json.loads(Path("out.json").read_text())
     assert document["command"] == "thrifty bench env_loop --json out.json"
     assert [entry["value"] for entry in document["rows"]] == [1.5]
-    assert command("bench", "list")[1] == "env_loop\n"
+    assert command("bench", "list")[1].split() == bench.names()
+    assert {"env_loop", "td3", "sac", "loop", "kernels", "policy"} <= set(bench.names())
+
+
+def test_training_on_the_engine_and_exporting(command: Command) -> None:
+    status, _, err = command("train", "rlx2.td3", *SMALL, "--backend", "engine", "--out", "runs/x")
+    assert status == 0, err
+    start = json.loads(Path("runs/x/records.jsonl").read_text().splitlines()[0])
+    assert start["backend"] == "engine"
+    status, out, err = command("export", "runs/x", "--out", "policy.npz")
+    assert status == 0, err
+    assert out.startswith("written: policy.npz, ")
+    policy = sparse_policy.load("policy.npz")
+    agent = load_run_policy("runs/x")
+    observation = np.linspace(-1, 1, 3, dtype=np.float32)
+    action, _ = agent.predict(observation, deterministic=True)
+    np.testing.assert_allclose(policy(observation), action, atol=1e-5)
 
 
 def test_train_evaluate_and_report_an_agent(command: Command) -> None:
