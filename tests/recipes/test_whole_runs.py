@@ -42,7 +42,7 @@ def test_twenty_thousand_steps_use_every_ingredient(learner: str) -> None:
     # 2,000 updates after the warm-up of 1,000 steps.
     assert [(r["step"], r["n_step"]) for r in records if r["kind"] == "n_step"] == [(3_000, 3)]
     assert kinds["buffer"] == 40
-    assert experiment.updates == 19_000
+    assert experiment.learner.updates == 19_000
     assert records[-1]["kind"] == "end"
 
 
