@@ -63,3 +63,18 @@ def test_an_arena_by_hand() -> None:
     read, bias = arena.read(arena.params, "a", 0)
     assert np.array_equal(read, weight * MASK)
     assert bias.tolist() == [7, 8]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("cols", np.array([0, 1, 2], np.int64)),  # compiled code would read halves of them
+        ("starts", np.array([0, 2**31 - 1, -5, 3], np.int32)),  # int32 differences wrap to rises
+        ("starts", np.array([0, 4, 2, 3], np.int32)),
+    ],
+)
+def test_indices_that_compiled_code_must_not_see(name: str, values: np.ndarray) -> None:
+    index = LayerIndex.of(np.eye(3, dtype=np.bool_))
+    index.validate()
+    with pytest.raises(ValueError, match=f"index array {name} must"):
+        dataclasses.replace(index, **{name: values}).validate()
