@@ -30,7 +30,9 @@ class Replay:
 def checkpoint(replay: Replay) -> Checkpoint:
     parameters = np.random.default_rng(0).normal(size=PARAMETERS).astype(np.float32)
     state = {"step": replay.total, "parameters": parameters, "replay": replay}
-    return Checkpoint(step=replay.total, wall_seconds=0.0, records_bytes=0, experiment=state)
+    return Checkpoint(
+        step=replay.total, wall_seconds=0.0, cpu_seconds=0.0, records_bytes=0, experiment=state
+    )
 
 
 @pytest.mark.parametrize("before", [0, 4 * NEW])

@@ -106,7 +106,13 @@ def test_training_time_adds_up_over_sessions(tmp_path: Path) -> None:
     sessions = json.loads((tmp_path / "run" / "environment.json").read_text())["sessions"]
     assert first.wall_seconds >= 0.02
     assert second.wall_seconds >= first.wall_seconds + 0.029  # 29 more steps of 1 ms
-    assert read_records(tmp_path / "run")[7]["wall_seconds"] >= first.wall_seconds - 0.1
+    records = read_records(tmp_path / "run")
+    assert records[7]["wall_seconds"] >= first.wall_seconds - 0.1
+    processor = [record["wall_cpu_seconds"] for record in records]
+    # Sleeping costs none of it, and a second session goes on where the first one stopped.
+    assert 0.0 < processor[0]
+    assert processor == sorted(processor)
+    assert processor[-1] < second.wall_seconds
     assert [(s["first_step"], s["last_step"], s["status"]) for s in sessions] == [
         (0, 21, "stopped"),
         (21, 50, "done"),

@@ -201,13 +201,16 @@ class _Worker:
         self._sessions = Sessions(directory, threads=run.threads)
         checkpoint = self._checkpoints.load()
         if checkpoint is None:
-            checkpoint = Checkpoint(step=0, wall_seconds=0.0, records_bytes=0, experiment=None)
+            checkpoint = Checkpoint(
+                step=0, wall_seconds=0.0, cpu_seconds=0.0, records_bytes=0, experiment=None
+            )
         else:
             experiment.load_state_dict(checkpoint.experiment)
         self._resumed = checkpoint.experiment is not None
         self._first_step = self._step = checkpoint.step
         self._records_bytes = checkpoint.records_bytes
         self._earlier_seconds = checkpoint.wall_seconds
+        self._earlier_cpu_seconds = checkpoint.cpu_seconds
         self._sessions.begin(self._first_step)
         self._bar: contextlib.AbstractContextManager[ProgressBar | None]
         self._bar = contextlib.nullcontext()
@@ -218,7 +221,7 @@ class _Worker:
 
     def work(self, interruption: Interruption) -> Outcome:
         """Iterate the experiment until it ends or somebody stops it."""
-        self._began = time.monotonic()
+        self._began, self._began_cpu = time.monotonic(), time.process_time()
         try:
             with RecordFile(self._directory / FILE, self._records_bytes) as file, self._bar as bar:
                 # Held until the state is saved: a generator that is dropped runs its finally.
@@ -275,7 +278,12 @@ class _Worker:
 
     def _report(self, record: Record, file: RecordFile, bar: ProgressBar | None) -> bool:
         """Write one record and tell everybody; False where a callback asks to stop."""
-        stamped = {**record, "wall_seconds": self._seconds(), "wall_time": time.time()}
+        stamped = {
+            **record,
+            "wall_seconds": self._seconds(),
+            "wall_cpu_seconds": self._cpu_seconds(),
+            "wall_time": time.time(),
+        }
         file.append(stamped)
         if bar:
             bar.record(stamped)
@@ -290,6 +298,7 @@ class _Worker:
             Checkpoint(
                 step=self._step,
                 wall_seconds=self._saved_seconds,
+                cpu_seconds=self._cpu_seconds(),
                 records_bytes=file.sync(),
                 experiment=state,
             )
@@ -298,6 +307,9 @@ class _Worker:
 
     def _seconds(self) -> float:
         return self._earlier_seconds + time.monotonic() - self._began
+
+    def _cpu_seconds(self) -> float:
+        return self._earlier_cpu_seconds + time.process_time() - self._began_cpu
 
 
 def _step_of(state: Any, last: int) -> int:

@@ -66,12 +66,14 @@ class Checkpoint:
     Attributes:
         step: steps done.
         wall_seconds: training time so far, over all sessions.
+        cpu_seconds: the same in processor time of the training process.
         records_bytes: length of records.jsonl.
         experiment: what the experiment's `state_dict` returned.
     """
 
     step: int
     wall_seconds: float
+    cpu_seconds: float
     records_bytes: int
     experiment: Any
 
