@@ -85,7 +85,8 @@ def _panel(axes: Axes, case: str, rows: Sequence[Row]) -> None:
     # Even steps of the number of links: the limit is a straight line.
     axes.set_xscale("function", functions=(_to_links, _from_links))
     ticks = _curve(rows, updates.ENGINE)[0]
-    axes.set_xlim(1.0 - 1.12 * (1.0 - min(ticks)), 1.0 - 0.78 * (1.0 - max(ticks)))
+    # Room on the left, so that the first point's label keeps off the axis numbers.
+    axes.set_xlim(1.0 - 1.3 * (1.0 - min(ticks)), 1.0 - 0.78 * (1.0 - max(ticks)))
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(FixedFormatter([f"{s:.0%}" for s in ticks]))
     axes.xaxis.set_minor_locator(NullLocator())

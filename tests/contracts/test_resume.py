@@ -13,7 +13,7 @@ import pytest
 from states import plain
 
 from thrifty.control import ControlConfig, ControlExperiment
-from thrifty.control.compiled import unsupported
+from thrifty.control.backend import unsupported
 from thrifty.runs import load_state, save_state
 from thrifty.runs.naming import names, resolve
 
@@ -49,6 +49,7 @@ def toy(name: str, **changes: Any) -> ControlConfig:
             "evaluation_episodes": 1,
             "random_episodes": 1,
             "record_every": 25,
+            "backend": "reference",
             "algorithm": dataclasses.replace(algorithm, **small),
             "replay": dataclasses.replace(
                 config.replay,

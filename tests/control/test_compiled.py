@@ -10,7 +10,8 @@ import torch
 from tests.control.test_fused import BATCH, OBS, A, filled, rows_drawn
 
 from thrifty.control import SAC, TD3, SACConfig, SparsityConfig, TD3Config
-from thrifty.control.compiled import CompiledLearner, unsupported
+from thrifty.control.backend import unsupported
+from thrifty.control.compiled import CompiledLearner
 from thrifty.engine import noise
 
 SEED = 4

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from thrifty.control import SAC, TD3, SACConfig, SparsityConfig, TD3Config
-from thrifty.control.fused import to_torch, transitions_of
+from thrifty.control.fused import norms_of, to_torch, transitions_of
 from thrifty.control.sac_fused import sac_places, sac_update
 from thrifty.control.td3_fused import td3_places, td3_update
 from thrifty.engine import noise
@@ -76,6 +76,24 @@ def check(learner: Any, twin: Any, update: Any, places: Any) -> None:
             ):
                 read, _ = update.arena.read(vector, name, number)
                 np.testing.assert_allclose(read, state[weight][moment].numpy(), rtol=0, atol=1e-5)
+        for parameter, place in norms_of(update.arena, name, module, net):
+            read = update.arena.second_moment[place]
+            expected = state[parameter]["exp_avg_sq"].numpy()
+            np.testing.assert_allclose(read, expected, rtol=0, atol=1e-5)
+            assert expected.any()
+
+
+def reference_updates(learner: TD3 | SAC, replay: Replay, update: Any, n_step: int) -> None:
+    """The same updates with the engine's draws."""
+    for number in range(1, UPDATES + 1):
+        rows = rows_drawn(replay, int(update.keys[0]), number)
+        batch = replay.windows(rows, n_step=n_step, discount=0.99)
+        first = torch.from_numpy(noise.normals(int(update.keys[1]), number, n_step * BATCH * A))
+        if isinstance(learner, TD3):
+            learner.update(batch, first[: BATCH * A].view(BATCH, A))
+        else:
+            second = torch.from_numpy(noise.normals(int(update.keys[2]), number, BATCH * A))
+            learner.update(batch, second.view(BATCH, A), first.view(n_step, BATCH, A))
 
 
 @pytest.mark.parametrize("sparsity", [0.5, 0.8, 0.9, 0.95, 0.99])
@@ -87,11 +105,7 @@ def test_td3(sparsity: float, n_step: int) -> None:
     update = td3_update(learner, replay.columns, seed=4)
     update.run(UPDATES - 3, transitions_of(replay))
     update.run(3, transitions_of(replay))  # calls join seamlessly
-    for number in range(1, UPDATES + 1):
-        rows = rows_drawn(replay, int(update.keys[0]), number)
-        draws = noise.normals(int(update.keys[1]), number, BATCH * A).reshape(BATCH, A)
-        batch = replay.windows(rows, n_step=n_step, discount=0.99)
-        learner.update(batch, torch.from_numpy(draws))
+    reference_updates(learner, replay, update, n_step)
     check(learner, twin, update, td3_places)
     for one, two in zip(
         twin.actor_target.parameters(), learner.actor_target.parameters(), strict=True
@@ -111,26 +125,66 @@ def test_sac(sparsity: float, n_step: int) -> None:
     learner, twin = (SAC(SACConfig(**config(sparsity, n_step)), OBS, A) for _ in range(2))
     update = sac_update(learner, replay.columns, seed=4)
     update.run(UPDATES, transitions_of(replay))
-    for number in range(1, UPDATES + 1):
-        rows = rows_drawn(replay, int(update.keys[0]), number)
-        path = noise.normals(int(update.keys[1]), number, n_step * BATCH * A)
-        draws = noise.normals(int(update.keys[2]), number, BATCH * A)
-        learner.update(
-            replay.windows(rows, n_step=n_step, discount=0.99),
-            torch.from_numpy(draws.reshape(BATCH, A)),
-            torch.from_numpy(path.reshape(n_step, BATCH, A)),
-        )
+    reference_updates(learner, replay, update, n_step)
     check(learner, twin, update, sac_places)
     assert update.temperature[0] == pytest.approx(learner.log_alpha.item(), abs=1e-6)
     assert abs(learner.log_alpha.item()) > 1e-3
 
 
+@pytest.mark.parametrize("kind", ["TD3", "SAC"])
+@pytest.mark.parametrize("sparsity", [0.0, 0.9])
+def test_layer_norm(kind: str, sparsity: float) -> None:
+    replay = filled()
+    settings = {**config(sparsity, 1), "critic_layer_norm": True}
+    if kind == "TD3":
+        learner, twin = (TD3(TD3Config(**settings), OBS, A) for _ in range(2))
+        update, places = td3_update(twin, replay.columns, seed=4), td3_places
+    else:
+        learner, twin = (SAC(SACConfig(**settings), OBS, A) for _ in range(2))
+        update, places = sac_update(twin, replay.columns, seed=4), sac_places
+    update.run(UPDATES, transitions_of(replay))
+    reference_updates(learner, replay, update, 1)
+    check(learner, twin, update, places)
+    gains = learner.critic.module.q1.get_submodule("1")
+    assert (gains.weight - 1.0).abs().max() > 1e-3  # they learn
+    assert gains.bias.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        {"log_std_squash": "clamp", "log_std_bounds": (-0.05, 0.02)},  # some values beyond both
+        {"squash_epsilon": 1e-3},
+        {"action_scale": "pre_tanh", "pre_tanh_scale": 2.5},
+        {
+            "log_std_squash": "clamp",
+            "squash_epsilon": 1e-6,
+            "action_scale": "pre_tanh",
+            "pre_tanh_scale": 0.4,
+        },
+    ],
+    ids=["clamp", "epsilon", "pre_tanh", "all"],
+)
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_readings_of_sac(reading: dict[str, Any], n_step: int) -> None:
+    replay = filled()
+    settings = {**config(0.5, n_step), **reading}
+    learner, twin = (SAC(SACConfig(**settings), OBS, A) for _ in range(2))
+    plain = SAC(SACConfig(**config(0.5, n_step)), OBS, A)
+    update = sac_update(twin, replay.columns, seed=4)
+    update.run(UPDATES, transitions_of(replay))
+    reference_updates(learner, replay, update, n_step)
+    reference_updates(plain, replay, update, n_step)
+    check(learner, twin, update, sac_places)
+    assert update.temperature[0] == pytest.approx(learner.log_alpha.item(), abs=1e-6)
+    pairs = zip(learner.actor.parameters, plain.actor.parameters, strict=True)
+    assert max((p - q).abs().max().item() for p, q in pairs) > 1e-4  # the reading matters
+
+
 def test_what_the_engine_lacks_is_refused() -> None:
     replay = filled()
-    with pytest.raises(ValueError, match="no LayerNorm"):
-        td3_update(TD3(TD3Config(critic_layer_norm=True), OBS, A), replay.columns)
-    with pytest.raises(ValueError, match="use the reference backend"):
-        sac_update(SAC(SACConfig(log_std_squash="clamp"), OBS, A), replay.columns)
+    with pytest.raises(ValueError, match="no Tanh"):
+        td3_update(TD3(TD3Config(activation="tanh"), OBS, A), replay.columns)
     update = td3_update(TD3(TD3Config(**config(0.9, 1)), OBS, A), replay.columns)
     with pytest.raises(ValueError, match="contiguous float32"):
         update.run(1, transitions_of(replay)._replace(data=replay.matrix.astype(np.float64)))

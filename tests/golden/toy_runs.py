@@ -43,6 +43,7 @@ def play(name: str) -> dict[str, Any]:
         evaluation_episodes=1,
         random_episodes=1,
         record_every=20,
+        backend="reference",
         replay=dataclasses.replace(
             config.replay, check_every=30, minimum=50, threshold=0.001, oldest=20
         ),

@@ -80,6 +80,7 @@ def test_the_page_of_one_run(make_run: MakeRun) -> None:
     # Of the fixture's 430,080 dense weights 56,144 are left: 13.1 %, so 86.9 % are zero.
     assert "sparsity 86.9 %" in page.text
     assert "training time 2 min 30 s" in page.text
+    assert "updates run on reference the engine is not installed" in page.text
     assert "speed 133" in page.text
     assert "thrifty train rlx2.td3 --env HalfCheetah-v5 --steps 20000 --seed 0" in page.text
     assert "evolution.update_every 500" in page.text

@@ -22,7 +22,6 @@ from thrifty.control import (
     SACConfig,
     TD3Config,
 )
-from thrifty.control.compiled import CompiledLearner
 from thrifty.rl.environments import Environments, Source
 from thrifty.rl.evaluate import Evaluation, evaluate_policy
 from thrifty.runs import load_state, save_state
@@ -34,6 +33,7 @@ AnyEnvironment = Source | VectorEnv[Any, Any, Any]
 Record = dict[str, Any]
 Callback = Callable[[Record], bool | None]
 TopologyName = Literal["rigl", "set", "static"]
+BackendName = Literal["auto", "reference", "engine"]
 _FORMAT = "thrifty agent 1"
 _ACTIVATION_NAMES: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
@@ -220,11 +220,11 @@ class Agent:
     @property
     def learner(self) -> Any:
         """Return the algorithm behind the agent: networks, optimizers, topologies."""
-        learner = self._experiment.learner
-        if isinstance(learner, CompiledLearner):
-            learner.synchronise()
-            return learner.reference
-        return learner
+        compiled = self._experiment.compiled
+        if compiled is None:
+            return self._experiment.learner
+        compiled.synchronise()
+        return compiled.reference
 
     # ------------------------------------------------------------------ files
 
@@ -327,6 +327,7 @@ def control_config(
     n_envs: int,
     topology: TopologyName,
     dynamic_buffer: bool,
+    backend: BackendName,
 ) -> ControlConfig:
     """Return the configuration of an agent's runs, their length still open.
 
@@ -340,10 +341,14 @@ def control_config(
         n_envs: copies of the environment.
         topology: rigl, set or static.
         dynamic_buffer: whether the capacity adapts.
+        backend: what runs the updates.
 
     Raises:
-        ValueError: an unknown topology, the name of a policy class, or a second number of copies.
+        ValueError: an unknown topology or backend, the name of a policy class, or a second number
+            of copies.
     """
+    if backend not in ("auto", "reference", "engine"):
+        raise ValueError(f"unknown backend {backend!r}; choose auto, reference or engine")
     if topology not in ("rigl", "set", "static"):
         raise ValueError(f"unknown topology {topology!r}; choose rigl, set or static")
     if isinstance(env, str) and env.endswith("Policy"):
@@ -365,6 +370,7 @@ def control_config(
         gradient_steps=gradient_steps,
         evaluate_every=0,
         random_episodes=0,
+        backend=backend,
         replay=ReplayConfig(capacity=buffer_size, check_every=None if dynamic_buffer else 0),
         algorithm=dataclasses.replace(
             algorithm,

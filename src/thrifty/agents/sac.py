@@ -8,6 +8,7 @@ from typing import Any, Literal
 from thrifty.agents.agent import (
     Agent,
     AnyEnvironment,
+    BackendName,
     TopologyName,
     control_config,
     known_device,
@@ -40,6 +41,8 @@ class SAC(Agent):
         n_envs: copies of the environment, where it is given by id or function.
         seed: everything random derives from it.
         device: "cpu", "cuda", or "auto".
+        backend: what runs the updates: "engine" (compiled, on the links alone; CPU), "reference"
+            (torch, masked dense), or "auto", the engine wherever it is faster.
 
     Raises:
         ValueError: an environment or a number that cannot work, with the remedy.
@@ -75,6 +78,7 @@ class SAC(Agent):
         n_envs: int = 1,
         seed: int = 0,
         device: str = "cpu",
+        backend: BackendName = "auto",
     ) -> None:
         first, learned = _entropy_coefficient(ent_coef)
         algorithm = SACConfig(
@@ -101,6 +105,7 @@ class SAC(Agent):
             n_envs=n_envs,
             topology=topology,
             dynamic_buffer=dynamic_buffer,
+            backend=backend,
         )
         super().__init__(env, config, seed)
 

@@ -8,6 +8,7 @@ from typing import Any
 from thrifty.agents.agent import (
     Agent,
     AnyEnvironment,
+    BackendName,
     TopologyName,
     control_config,
     known_device,
@@ -43,6 +44,8 @@ class TD3(Agent):
         n_envs: copies of the environment, where it is given by id or function.
         seed: everything random derives from it.
         device: "cpu", "cuda", or "auto".
+        backend: what runs the updates: "engine" (compiled, on the links alone; CPU), "reference"
+            (torch, masked dense), or "auto", the engine wherever it is faster.
 
     Raises:
         ValueError: an environment or a number that cannot work, with the remedy.
@@ -81,6 +84,7 @@ class TD3(Agent):
         n_envs: int = 1,
         seed: int = 0,
         device: str = "cpu",
+        backend: BackendName = "auto",
     ) -> None:
         algorithm = TD3Config(
             **networks(policy_kwargs or {}),
@@ -107,5 +111,6 @@ class TD3(Agent):
             n_envs=n_envs,
             topology=topology,
             dynamic_buffer=dynamic_buffer,
+            backend=backend,
         )
         super().__init__(env, config, seed)

@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thrifty.control.backend import unsupported
 from thrifty.control.fused import layers_of, to_torch, transitions_of
-from thrifty.control.sac import SAC, SACConfig
+from thrifty.control.sac import SAC
 from thrifty.control.sac_fused import ALPHA, sac_places, sac_update
 from thrifty.control.sparse_network import SparseNetwork
-from thrifty.control.td3 import TD3, TD3Config
+from thrifty.control.td3 import TD3
 from thrifty.control.td3_fused import td3_places, td3_update
 from thrifty.engine.forward import Perceptron
 from thrifty.engine.update import Update
@@ -246,33 +247,3 @@ class CompiledLearner:
     def _act(self, observation_BO: Tensor) -> Tensor:
         """Apply the actor's perceptron, in the place of the reference's."""
         return torch.from_numpy(self._perceptron(observation_BO.contiguous().numpy()))
-
-
-def unsupported(config: TD3Config | SACConfig) -> str | None:
-    """Return what the engine lacks for a configuration, in words, or None.
-
-    Args:
-        config: of the learner.
-    """
-    networks = (config.actor, config.critic)
-    for lacking, wanted in (
-        (f"device {config.device}", config.device != "cpu"),
-        (config.dtype, config.dtype != "float32"),
-        (f"activation {config.activation}", config.activation != "relu"),
-        ("LayerNorm", config.critic_layer_norm),
-        ("dense first targets", config.targets_at_start != "masked"),
-        ("kept moments of cut links", any(n.sparsity and n.moments == "keep" for n in networks)),
-        ("stale growth scores", getattr(config, "critic_score", "critic_loss") != "critic_loss"),
-        (
-            "clamped, shifted or pre-tanh scaled policy",
-            isinstance(config, SACConfig)
-            and (
-                config.log_std_squash != "tanh"
-                or config.squash_epsilon != 0.0
-                or config.action_scale != "action"
-            ),
-        ),
-    ):
-        if wanted:
-            return lacking
-    return None

@@ -62,9 +62,9 @@ class ControlConfig:
     """Episodes of the uniformly random control at the start; 0 leaves it out."""
     record_every: int | None = None
     """Environment steps between progress records; None is 1/400 of the run."""
-    backend: Literal["reference", "engine"] = "reference"
-    """What runs the updates: reference (torch, masked dense, any device) or engine (compiled, truly
-    sparse, CPU)."""
+    backend: Literal["auto", "reference", "engine"] = "auto"
+    """What runs the updates: reference (torch, masked dense, any device), engine (compiled, truly
+    sparse, CPU), or auto: the engine wherever it is faster."""
     scaling: Annotated[str, tyro.conf.Suppress] = ""
     """What the time constants are scaled to; written when they are resolved."""
     replay: ReplayConfig = field(default_factory=ReplayConfig)

@@ -5,7 +5,7 @@ replay's capacity, update, perhaps evaluate. What happened becomes records; betw
 whole state is in ``state_dict``, so a run that is stopped and resumed is bit-equal to one that is
 not. There is no clock in here.
 
-Record kinds: start, random_policy, train, evaluation, topology, n_step, buffer, end.
+Record kinds: start, random_policy, train, evaluation, topology, n_step, buffer, gait, end.
 
 Reference: RLx2 (Tan et al., ICLR 2023), algorithm 2 and section 5 (protocol).
 """
@@ -15,18 +15,22 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from thrifty.control.compiled import CompiledLearner
+from thrifty.control.backend import choose
 from thrifty.control.config import ControlConfig, check_algorithm
 from thrifty.control.learner import Learner
 from thrifty.rl.environments import Environments, Source
 from thrifty.rl.evaluate import Evaluation, random_policy, run_episode
+from thrifty.rl.skeleton import film
 from thrifty.rl.transitions import Replay, adapt_capacity
+
+if TYPE_CHECKING:
+    from thrifty.control.compiled import CompiledLearner
 
 Record = dict[str, Any]
 Floats = NDArray[np.float32]
@@ -69,9 +73,13 @@ class ControlExperiment:
             self.environments.observation_dim, self.environments.action_dim, seed=seeds[1]
         )
         self.replay = self._new_replay()
-        self.learner: Learner | CompiledLearner = learner
-        if self.config.backend == "engine":
-            self.learner = CompiledLearner(learner, self.replay.columns, seed=seeds[3])
+        self.backend, self._backend_reason = choose(self.config.backend, learner)
+        self._reference: Learner = learner
+        self.compiled: CompiledLearner | None = None  # it holds the reference, where it is used
+        if self.backend == "engine":
+            from thrifty.control.compiled import CompiledLearner  # loading Numba takes a moment
+
+            self.compiled = CompiledLearner(learner, self.replay.columns, seed=seeds[3])
         self._warmup_rng = np.random.default_rng(seeds[2])
         self._replay_rng = np.random.default_rng(seeds[3])
         self._evaluation_seed = seeds[4]
@@ -92,6 +100,11 @@ class ControlExperiment:
         self._loss_sums: dict[str, tuple[float, int]] = {}
         self._last_evaluation: Record | None = None
         self._pending: deque[Record] = deque()
+
+    @property
+    def learner(self) -> Learner | CompiledLearner:
+        """Return what acts and learns."""
+        return self._reference if self.compiled is None else self.compiled
 
     def _new_replay(self) -> Replay:
         capacity = self.config.replay.capacity
@@ -168,8 +181,8 @@ class ControlExperiment:
             layers=layers,
             ledger=self.learner.ledger(),
             device=self.config.algorithm.device,
-            backend=self.config.backend,
-            backend_reason="as configured",
+            backend=self.backend,
+            backend_reason=self._backend_reason,
         )
         self._random_due = self.config.random_episodes
         self._evaluation_due = bool(self.config.evaluate_every)
@@ -222,8 +235,8 @@ class ControlExperiment:
         if n_step != self._n_step:
             self._n_step = n_step
             self._record("n_step", n_step=n_step)
-        if isinstance(self.learner, CompiledLearner):
-            losses, moved = self.learner.learn(self.replay)
+        if self.compiled is not None:
+            losses, moved = self.compiled.learn(self.replay)
         else:
             batch = self.replay.sample(
                 algorithm.batch_size,
@@ -231,7 +244,7 @@ class ControlExperiment:
                 discount=algorithm.discount,
                 rng=self._replay_rng,
             )
-            losses, moved = self.learner.update(batch)
+            losses, moved = self._reference.update(batch)
         for name, value in losses.items():
             total, count = self._loss_sums.get(name, (0.0, 0))
             self._loss_sums[name] = (total + value, count + 1)
@@ -335,9 +348,7 @@ class ControlExperiment:
         self._evaluated.append(
             [
                 *run_episode(
-                    self._evaluation_environment(),
-                    lambda observation: self.learner.act(observation, explore=False)[0],
-                    len(self._evaluated),
+                    self._evaluation_environment(), self._act_to_evaluate, len(self._evaluated)
                 )
             ]
         )
@@ -347,6 +358,9 @@ class ControlExperiment:
             fields = {"return_mean": result.return_mean, "return_std": result.return_std}
             self._last_evaluation = {"step": self.step, **fields}
             self._record("evaluation", returns=result.returns, lengths=result.lengths, **fields)
+
+    def _act_to_evaluate(self, observation_EO: Floats) -> Floats:
+        return self.learner.act(observation_EO, explore=False)[0]
 
     def _evaluated_episodes(self) -> Evaluation:
         finished, self._evaluated = self._evaluated, []
@@ -358,6 +372,11 @@ class ControlExperiment:
             self._evaluation_due = True
             return
         self._ended = True
+        if self.config.evaluate_every:
+            # The first episode of the last evaluation once more, now with its poses.
+            gait = film(self._evaluation_environment(), self._act_to_evaluate, 0)
+            if gait is not None:
+                self._record("gait", **gait)
         self._record("end", return_mean=last.get("return_mean"), return_std=last.get("return_std"))
 
     # ------------------------------------------------------------------ state

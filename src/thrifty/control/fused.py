@@ -48,6 +48,8 @@ def to_arena(arena: Arena, places: Mapping[str, tuple[nn.Module, str]]) -> None:
         for number, (_, layer) in enumerate(_linears(module, net)):
             weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
             arena.write(arena.params, network, number, weight, bias)
+        for parameter, place in norms_of(arena, network, module, net):
+            arena.params[place] = parameter.detach().numpy()
 
 
 @torch.no_grad()
@@ -58,6 +60,8 @@ def to_torch(arena: Arena, places: Mapping[str, tuple[nn.Module, str]]) -> None:
             weight, bias = arena.read(arena.params, network, number)
             layer.weight.copy_(torch.from_numpy(weight))
             layer.bias.copy_(torch.from_numpy(bias))
+        for parameter, place in norms_of(arena, network, module, net):
+            parameter.copy_(torch.from_numpy(arena.params[place]))
 
 
 def transitions_of(replay: Replay) -> Transitions:
@@ -79,11 +83,33 @@ def layers_of(module: nn.Module, net: str) -> list[nn.Linear]:
     return [layer for _, layer in _linears(module, net)]
 
 
+def norms_of(
+    arena: Arena, network: str, module: nn.Module, net: str
+) -> Iterator[tuple[nn.Parameter, slice]]:
+    """Yield the gains and the offsets of each LayerNorm with their places in a parameter vector.
+
+    Args:
+        arena: holds the network.
+        network: its name there.
+        module: holds the perceptron.
+        net: its attribute.
+    """
+    layers = arena.layers[network]
+    behind = -1
+    for layer in module.get_submodule(net).children():
+        if isinstance(layer, nn.Linear):
+            behind += 1
+        elif isinstance(layer, nn.LayerNorm):
+            begin, width = layers[behind].norm, layers[behind].index.out
+            yield layer.weight, slice(begin, begin + width)
+            yield layer.bias, slice(begin + width, begin + 2 * width)
+
+
 def _linears(module: nn.Module, net: str) -> Iterator[tuple[str, nn.Linear]]:
     for name, layer in module.get_submodule(net).named_children():
         if isinstance(layer, nn.Linear):
             yield f"{net}.{name}.weight", layer
-        elif not isinstance(layer, nn.ReLU):
+        elif not isinstance(layer, (nn.ReLU, nn.LayerNorm)):
             raise ValueError(
                 f"the engine has no {type(layer).__name__}; use the reference backend for it"
             )

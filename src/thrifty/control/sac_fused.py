@@ -18,7 +18,8 @@ from thrifty.engine.programme import Programme, Slot
 from thrifty.engine.update import Update
 from thrifty.rl.transitions import Columns
 
-_RATE, _TAU, _MINUS_ONE, _HALF, _LOW, _HIGH, ALPHA = range(7)  # scalars by number
+# Scalars by number.
+_RATE, _TAU, _MINUS_ONE, _HALF, _LOW, _HIGH, ALPHA, _BEFORE_TANH, _SHIFT = range(9)
 _CRITIC_LOSS, _ACTOR_LOSS = range(2)
 _PATH, _POLICY = 1, 2  # streams of the fresh actions at next states and at s
 
@@ -32,14 +33,9 @@ def sac_update(learner: SAC, columns: Columns, *, seed: int = 0) -> Update:
         seed: of its random numbers.
 
     Raises:
-        ValueError: the learner has layers or options that the engine lacks.
+        ValueError: the learner has layers that the engine lacks.
     """
     c = learner.config
-    if c.log_std_squash != "tanh" or c.squash_epsilon or c.action_scale != "action":
-        raise ValueError(
-            "the engine's SAC bounds the deviation by tanh, exactly, and scales the action: use "
-            "the reference backend for the other readings"
-        )
     arena = Arena(
         {
             "actor": layer_indices(learner.actor, "net"),
@@ -47,19 +43,26 @@ def sac_update(learner: SAC, columns: Columns, *, seed: int = 0) -> Update:
             "q2": layer_indices(learner.critic, "q2"),
         },
         targets=("q1", "q2"),
+        normed=("q1", "q2") if c.critic_layer_norm else (),
     )
     arena.join("critic", ("q1", "q2"))
     to_arena(arena, sac_places(learner))
     observations = arena.layers["actor"][0].index.inputs
     actions = arena.layers["actor"][-1].index.out // 2
+    before_tanh = c.pre_tanh_scale if c.action_scale == "pre_tanh" else 1.0
 
     def policy(p: Programme, s: Slot, noise: Slot, into: Slot | None = None) -> tuple[Slot, Slot]:
         """Fresh actions at s and their log densities."""
         output = p.mlp(s, arena.layers["actor"])
+        if before_tanh != 1.0:
+            output = p.scale(output, _BEFORE_TANH)
         mean, raw = output.part(0, actions), output.part(actions, actions)
-        log_std = p.bound_log_std(raw, _LOW, _HIGH)
+        bounded = p.bound_log_std if c.log_std_squash == "tanh" else p.clamp
+        log_std = bounded(raw, _LOW, _HIGH)
         x = p.sample(mean, log_std, noise)
         action = p.tanh(x, into=into)
+        if c.squash_epsilon:
+            return action, p.shifted_log_density(noise, log_std, x, _SHIFT)
         return action, p.log_density(noise, log_std, x, action)
 
     critic = Programme(arena, "critic")
@@ -109,12 +112,15 @@ def sac_update(learner: SAC, columns: Columns, *, seed: int = 0) -> Update:
     if c.learn_entropy_coefficient:
         script.append((TEMPERATURE, 0, ALPHA, 2, 1, _RATE))
     log_alpha = float(learner.log_alpha.detach())
-    low, high = c.log_std_bounds
+    alpha = math.exp(log_alpha)
     return Update(
         arena,
         (critic, actor),
         script,
-        scalars=(c.learning_rate, c.tau, -1.0, 0.5, low, high, math.exp(log_alpha)),
+        scalars=(
+            *(c.learning_rate, c.tau, -1.0, 0.5),
+            *(*c.log_std_bounds, alpha, before_tanh, c.squash_epsilon),
+        ),
         batch=c.batch_size,
         discount=c.discount,
         n_step=c.n_step,

@@ -39,6 +39,7 @@ def td3_update(learner: TD3, columns: Columns, *, seed: int = 0) -> Update:
             "q2": layer_indices(learner.critic, "q2"),
         },
         targets=("actor", "q1", "q2"),
+        normed=("q1", "q2") if c.critic_layer_norm else (),
     )
     arena.join("critic", ("q1", "q2"))
     to_arena(arena, td3_places(learner))

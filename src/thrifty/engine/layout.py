@@ -129,6 +129,7 @@ class Layer:
     values: int  # in a parameter vector
     bias: int
     dense: int  # in the vector of dense gradients
+    norm: int = -1  # gains of the LayerNorm behind it, then its offsets, in a parameter vector
 
 
 class Arena:
@@ -137,10 +138,14 @@ class Arena:
     Args:
         networks: layer indices of the online networks, by name.
         targets: names of the networks that have a target copy.
+        normed: names of the networks with a LayerNorm behind each hidden layer.
     """
 
     def __init__(
-        self, networks: Mapping[str, Sequence[LayerIndex]], targets: Sequence[str]
+        self,
+        networks: Mapping[str, Sequence[LayerIndex]],
+        targets: Sequence[str],
+        normed: Sequence[str] = (),
     ) -> None:
         self.indices = {name: tuple(layers) for name, layers in networks.items()}
         self.targets = tuple(targets)
@@ -169,8 +174,11 @@ class Arena:
             begin = size
             self.layers[name] = []
             for layer, index_at in zip(self.indices[online], places[online], strict=True):
-                self.layers[name].append(Layer(layer, index_at, size, size + layer.nnz, dense))
-                size += layer.nnz + layer.out
+                hidden = len(self.layers[name]) + 1 < len(self.indices[online])
+                bias, end = size + layer.nnz, size + layer.nnz + layer.out
+                norm = end if hidden and online in normed else -1
+                self.layers[name].append(Layer(layer, index_at, size, bias, dense, norm))
+                size = end if norm < 0 else end + 2 * layer.out
                 dense += layer.out * layer.inputs if name in self.indices else 0
             self.span[name] = (begin, size)
         self.size = size

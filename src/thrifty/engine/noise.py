@@ -24,9 +24,6 @@ _ROUNDS = 10
 _STEP = np.float32(2.0**-24)  # uniforms are (k + 1/2) / 2**24, never 0 or 1
 _HALF_STEP = np.float32(2.0**-25)
 
-# Streams: what a draw is for.
-REPLAY, TARGET, POLICY, PATH, EXPLORATION = range(5)
-
 
 def key_of(seed: int, stream: int) -> int:
     """Return the 32-bit key of a stream: independent keys for distinct (seed, stream)."""

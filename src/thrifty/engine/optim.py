@@ -8,7 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from thrifty.engine.cache import COMPILE
+from thrifty.engine.cache import COMPILE, entry
+from thrifty.engine.vector import LANES, decay_row
+
+BETA1, BETA2 = 0.9, 0.999
 
 
 @njit(**COMPILE)
@@ -29,6 +32,30 @@ def adam(params, grads, first, second, begin, end, step, rate, beta1, beta2, eps
         m[i], v[i] = mean, square
         p[i] -= size * mean / (np.sqrt(square) / root + eps)
         g[i] = np.float32(0.0)
+
+
+@entry
+def decay(moment, factor, count):
+    """Take ``count`` Adam steps of a moment whose gradient is 0: multiply, step by step, in place.
+
+    A power would round once where the steps round each time; this way it does not matter how the
+    steps are divided among calls, so a run that stopped to save goes on bit by bit.
+
+    Args:
+        moment: float32, flat and contiguous.
+        factor: beta, in (0, 1).
+        count: steps.
+    """
+    # From the largest float to below the smallest that is kept; then all is 0.
+    enough = np.int64(np.log(1e-76) / np.log(factor)) + 2
+    steps = min(count, enough)
+    whole = len(moment) // LANES * LANES
+    for start in range(0, whole, LANES):
+        decay_row(moment.ctypes.data + 4 * start, np.float32(factor), steps)
+    rest = np.zeros(LANES, np.float32)
+    rest[: len(moment) - whole] = moment[whole:]
+    decay_row(rest.ctypes.data, np.float32(factor), steps)
+    moment[whole:] = rest[: len(moment) - whole]
 
 
 @njit(**COMPILE)

@@ -6,7 +6,7 @@ losses; :meth:`Programme.minimise` appends the reverse operations of everything 
 depends on and that is trained, and nothing else: no weight gradient of a network that only passes
 the gradient on, and input gradients only for the rows that lead to a trained network.
 
-The one executor (executor.py) runs a programme tile by tile.
+The one executor (executor.py, tile.py) runs a programme tile by tile.
 """
 
 from __future__ import annotations
@@ -46,7 +46,14 @@ from thrifty.engine.layout import Arena, Layer
     LOG_DENSITY,
     LOG_DENSITY_REVERSE,
     SUBTRACT_SCALED,
-) = range(25)
+    LAYER_NORM,
+    LAYER_NORM_REVERSE,
+    SCALE,
+    CLAMP,
+    CLAMP_REVERSE,
+    SHIFTED_LOG_DENSITY,
+    SHIFTED_LOG_DENSITY_REVERSE,
+) = range(32)
 COLUMNS = 16
 
 
@@ -132,19 +139,33 @@ class Programme:
         assert x.rows == layer.index.inputs
         y = self.slot(layer.index.out) if into is None else into
         y.relu, y.produced = relu, True
-        begin, end = self.arena.span[self.trained]
-        trains = begin <= layer.values < end
+        trains = self._trains(layer)
         y.needs = trains or x.needs or any(part.needs for part in x.parts)
         self.emit(LINEAR, x.row, y.row, int(relu), *self._layer_columns(layer))
         if y.needs:
             self.reverse.append(("linear", (x, y, layer, trains)))
         return y
 
+    def layer_norm(self, x: Slot, layer: Layer) -> Slot:
+        """Y = relu(gain (x - mean) / deviation + offset), sample by sample; x is overwritten."""
+        y, statistics = self.slot(x.rows), self.slot(3)
+        y.relu, y.produced, y.needs = True, True, x.needs
+        self.emit(LAYER_NORM, x.row, y.row, statistics.row, x.rows, layer.norm)
+        if y.needs:
+            self.reverse.append(("layer_norm", (x, y, statistics, layer)))
+        return y
+
     def mlp(self, x: Slot, layers: Sequence[Layer], into: Slot | None = None) -> Slot:
-        """Linear layers with ReLU between them."""
+        """Linear layers with ReLU between them, normalised before it where the layer has one."""
         for layer in layers[:-1]:
-            x = self.linear(x, layer, relu=True)
+            x = self.linear(x, layer, relu=layer.norm < 0)
+            if layer.norm >= 0:
+                x = self.layer_norm(x, layer)
         return self.linear(x, layers[-1], relu=False, into=into)
+
+    def _trains(self, layer: Layer) -> bool:
+        begin, end = self.arena.span[self.trained]
+        return begin <= layer.values < end
 
     # ------------------------------------------------------------ elementwise
 
@@ -194,6 +215,24 @@ class Programme:
         """Copy the samples whose window ends with transition k."""
         self.emit(BLEND, source.row, into.row, source.rows, k)
 
+    def scale(self, x: Slot, factor: int) -> Slot:
+        """Y = factor x; a scalar by number."""
+        y = self.slot(x.rows)
+        y.produced, y.needs = True, x.needs
+        self.emit(SCALE, x.row, y.row, x.rows, factor, 0)
+        if y.needs:
+            self.reverse.append(("scale", (x, y, factor)))
+        return y
+
+    def clamp(self, x: Slot, low: int, high: int) -> Slot:
+        """Y = x cut at low and high; scalars by number."""
+        y = self.slot(x.rows)
+        y.needs = x.needs
+        self.emit(CLAMP, x.row, y.row, x.rows, low, high)
+        if y.needs:
+            self.reverse.append(("clamp", (x, y, low, high)))
+        return y
+
     def bound_log_std(self, raw: Slot, low: int, high: int) -> Slot:
         """Y = low + (high - low) / 2 (tanh(raw) + 1); scalars by number."""
         y = self.slot(raw.rows)
@@ -221,9 +260,28 @@ class Programme:
             self.reverse.append(("log_density", (log_std, x, action, y)))
         return y
 
+    def shifted_log_density(self, noise: Slot, log_std: Slot, x: Slot, shift: int) -> Slot:
+        """Log pi = sum over rows of log N(x) - log(1 - tanh(x)^2 + shift), one row."""
+        y = self.slot(1)
+        y.needs = x.needs
+        self.emit(SHIFTED_LOG_DENSITY, noise.row, log_std.row, x.row, y.row, x.rows, shift)
+        if y.needs:
+            self.reverse.append(("shifted_log_density", (log_std, x, y, shift)))
+        return y
+
     def subtract_scaled(self, y: Slot, a: Slot, b: Slot, scale: int) -> None:
         """Y -= scale a b; no gradient."""
         self.emit(SUBTRACT_SCALED, y.row, a.row, b.row, scale)
+
+    def _reverse_scale(self, x: Slot, y: Slot, factor: int) -> None:
+        assert y.grad is not None
+        grad, add = self._contribution(x)
+        self.emit(SCALE, y.grad.row, grad.row, x.rows, factor, add)
+
+    def _reverse_clamp(self, x: Slot, y: Slot, low: int, high: int) -> None:
+        assert y.grad is not None
+        grad, add = self._contribution(x)
+        self.emit(CLAMP_REVERSE, x.row, y.grad.row, grad.row, x.rows, low, high, add)
 
     def _reverse_bound_log_std(self, raw: Slot, y: Slot, low: int, high: int) -> None:
         assert y.grad is not None
@@ -257,6 +315,22 @@ class Programme:
             std_grad.row,
             x_grad.row,
             x.rows,
+            std_add,
+            x_add,
+        )
+
+    def _reverse_shifted_log_density(self, log_std: Slot, x: Slot, y: Slot, shift: int) -> None:
+        assert y.grad is not None
+        std_grad, std_add = self._contribution(log_std)
+        x_grad, x_add = self._contribution(x)
+        self.emit(
+            SHIFTED_LOG_DENSITY_REVERSE,
+            y.grad.row,
+            x.row,
+            std_grad.row,
+            x_grad.row,
+            x.rows,
+            shift,
             std_add,
             x_add,
         )
@@ -313,6 +387,22 @@ class Programme:
                 part.rows,
                 add,
             )
+
+    def _reverse_layer_norm(self, x: Slot, y: Slot, statistics: Slot, layer: Layer) -> None:
+        assert y.grad is not None
+        grad, _ = self._contribution(x)
+        trains = int(self._trains(layer))
+        self.emit(
+            LAYER_NORM_REVERSE,
+            x.row,
+            y.grad.row,
+            grad.row,
+            statistics.row,
+            x.rows,
+            layer.norm,
+            trains,
+            self.arena.every,
+        )
 
     def _reverse_tanh(self, x: Slot, y: Slot) -> None:
         assert y.grad is not None

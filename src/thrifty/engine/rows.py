@@ -15,6 +15,7 @@ from thrifty.engine.noise import exp32, log32, normal32, tanh32
 from thrifty.engine.vector import LANES, transpose_block
 
 _WIDTH = TARGET.width
+LAYER_NORM_EPSILON = np.float32(1e-5)  # torch.nn.LayerNorm's
 
 
 @njit(**COMPILE)
@@ -48,6 +49,115 @@ def add_log_density(noise, log_std, x, total):
         total[i] += (
             np.float32(-0.5) * noise[i] * noise[i] - log_std[i] - np.float32(0.9189385332) - slope
         )
+
+
+@njit(**COMPILE)
+def clamped_rows(x, y, low, high):
+    """Y = x cut at low and high."""
+    for i in range(len(x)):
+        y[i] = min(max(x[i], low), high)
+
+
+@njit(**COMPILE)
+def add_shifted_log_density(noise, log_std, x, total, shift):
+    """Add log N(x) - log(1 - tanh(x)^2 + shift) of one action dimension."""
+    for i in range(len(total)):
+        e = exp32(np.float32(-2.0) * abs(x[i]))
+        whole = np.float32(1.0) + e
+        slope = np.float32(4.0) * e / (whole * whole)  # 1 - tanh(x)^2 without cancellation
+        total[i] += (
+            np.float32(-0.5) * noise[i] * noise[i]
+            - log_std[i]
+            - np.float32(0.9189385332)
+            - log32(slope + shift)
+        )
+
+
+@njit(**COMPILE)
+def shifted_log_density_slopes(upstream, x, log_std_grad, x_grad, shift, add_std, add_x):
+    """Gradients of a log density in log_std (-1) and in x, 2 tanh(x) slope / (slope + shift)."""
+    for i in range(len(upstream)):
+        g = upstream[i]
+        e = exp32(np.float32(-2.0) * abs(x[i]))
+        whole = np.float32(1.0) + e
+        slope = np.float32(4.0) * e / (whole * whole)
+        h = np.float32(2.0) * g * tanh32(x[i]) * slope / (slope + shift)
+        log_std_grad[i] = log_std_grad[i] - g if add_std else -g
+        x_grad[i] = x_grad[i] + h if add_x else h
+
+
+@njit(**COMPILE)
+def normalise_rows(x, y, inverse, mean, gain, offset):
+    """Normalise each sample over its n rows, in place, and write relu(gain x + offset).
+
+    Args:
+        x: [n LANES]; becomes (x - mean) / deviation.
+        y: [n LANES], written.
+        inverse: [LANES], becomes 1 / deviation.
+        mean: [LANES], scratch.
+        gain: [n].
+        offset: [n].
+    """
+    n = len(gain)
+    share = np.float32(1.0) / np.float32(n)
+    mean[:] = np.float32(0.0)
+    inverse[:] = np.float32(0.0)
+    for r in range(n):
+        row = x[r * LANES : (r + 1) * LANES]
+        for i in range(LANES):
+            mean[i] += row[i]
+    for i in range(LANES):
+        mean[i] *= share
+    for r in range(n):
+        row = x[r * LANES : (r + 1) * LANES]
+        for i in range(LANES):
+            centred = row[i] - mean[i]
+            row[i] = centred
+            inverse[i] += centred * centred
+    for i in range(LANES):
+        inverse[i] = np.float32(1.0) / np.sqrt(inverse[i] * share + LAYER_NORM_EPSILON)
+    for r in range(n):
+        row, out = x[r * LANES : (r + 1) * LANES], y[r * LANES : (r + 1) * LANES]
+        g, b = gain[r], offset[r]
+        for i in range(LANES):
+            value = row[i] * inverse[i]
+            row[i] = value
+            out[i] = max(g * value + b, np.float32(0.0))
+
+
+@njit(**COMPILE)
+def through_normalised_rows(x, dy, dx, inverse, first, second, gain):
+    """Lead a gradient back through the normalisation of each sample.
+
+    dx = (g - mean g - x mean(g x)) / deviation with g = gain dy, means over rows.
+
+    Args:
+        x: normalised values [n LANES].
+        dy: gradient behind gain and offset, [n LANES].
+        dx: [n LANES], written.
+        inverse: [LANES], 1 / deviation.
+        first: [LANES], scratch.
+        second: [LANES], scratch.
+        gain: [n].
+    """
+    n = len(gain)
+    share = np.float32(1.0) / np.float32(n)
+    first[:] = np.float32(0.0)
+    second[:] = np.float32(0.0)
+    for r in range(n):
+        value, upstream = x[r * LANES : (r + 1) * LANES], dy[r * LANES : (r + 1) * LANES]
+        for i in range(LANES):
+            g = gain[r] * upstream[i]
+            first[i] += g
+            second[i] += g * value[i]
+    for i in range(LANES):
+        first[i] *= share
+        second[i] *= share
+    for r in range(n):
+        value, upstream = x[r * LANES : (r + 1) * LANES], dy[r * LANES : (r + 1) * LANES]
+        out = dx[r * LANES : (r + 1) * LANES]
+        for i in range(LANES):
+            out[i] = inverse[i] * (gain[r] * upstream[i] - first[i] - value[i] * second[i])
 
 
 @njit(**COMPILE)

@@ -311,6 +311,37 @@ def row_sum(typingctx: Any, row: Any) -> Any:
 
 
 @intrinsic
+def decay_row(typingctx: Any, x: Any, factor: Any, count: Any) -> Any:
+    """Multiply the LANES floats at an address by a factor, ``count`` times one after the other.
+
+    What falls below 1e-37 becomes 0 at once: products of still smaller numbers are slow.
+    """
+    signature = types.void(types.int64, types.float32, types.int64)
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        x, factor, count = args
+        least, most = (ir.Constant(_VECTOR, [sign * 1e-37] * TARGET.width) for sign in (1, -1))
+        rate = _splat(builder, factor)
+        for lanes in _chunks():
+            values = [cgutils.alloca_once(builder, _VECTOR) for _ in lanes]
+            for lane, value in zip(lanes, values, strict=True):
+                builder.store(_load(builder, x, lane), value)
+            with cgutils.for_range(builder, count):
+                for value in values:
+                    product = builder.fmul(rate, builder.load(value))
+                    kept = builder.or_(
+                        builder.fcmp_ordered(">", product, least),
+                        builder.fcmp_ordered("<", product, most),
+                    )
+                    builder.store(builder.select(kept, product, _zero()), value)
+            for lane, value in zip(lanes, values, strict=True):
+                _store(builder, builder.load(value), x, lane)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
 def transpose_block(typingctx: Any, sources: Any, into: Any) -> Any:
     """Transpose a square block of TARGET.width: from as many addresses to as many tile rows.
 

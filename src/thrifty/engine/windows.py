@@ -9,7 +9,29 @@ import numpy as np
 from numba import njit
 
 from thrifty.engine.cache import COMPILE
-from thrifty.engine.noise import index32
+from thrifty.engine.noise import index32, indices
+
+
+def rows_drawn(key, update, count, first, total, valid):
+    """Return the row numbers that :func:`draw_rows` draws, int64 [count] (the reference).
+
+    Args:
+        key: from :func:`~thrifty.engine.noise.key_of`.
+        update: number of the update.
+        count: of rows.
+        first: oldest live row number.
+        total: end of the row numbers; at least one row is valid.
+        valid: [capacity], above 0 where a row may be drawn.
+    """
+    rows = np.zeros(count, np.int64)
+    missing = np.ones(count, np.bool_)
+    tries = 0
+    while missing.any():
+        tries += 1
+        drawn = first + indices(key, update, tries * count, total - first)[-count:]
+        rows[missing] = drawn[missing]
+        missing &= valid[rows % len(valid)] <= 0.0
+    return rows
 
 
 @njit(**COMPILE)

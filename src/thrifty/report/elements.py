@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from thrifty.report.figures import inline_svg
 
-STYLE = """
+COLOURS = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1f2328;--muted:#656d76;--grid:#d7dce1;
 --card:#f6f8fa;--c0:#0072b2;--c1:#d55e00;--c2:#009e73;--c3:#cc79a7;--c4:#e69f00;--c5:#56b4e9;
 --font:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
@@ -22,7 +22,10 @@ STYLE = """
 @media(prefers-color-scheme:dark){:root{--paper:#14171a;--ink:#e4e7ea;--muted:#9aa3ad;
 --grid:#343b43;--card:#1d2227;--c0:#3f9ce0;--c1:#f0824a;--c2:#2cc295;--c3:#e39bc4;--c4:#f2b632;
 --c5:#a4dcff}}
-*{box-sizing:border-box}
+"""
+STYLE = (
+    COLOURS
+    + """*{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 var(--font);
 -webkit-text-size-adjust:100%}
 main{max-width:1080px;margin:0 auto;padding:20px 16px 48px}
@@ -53,8 +56,10 @@ td.v{font-family:var(--mono);font-size:.9em;overflow-wrap:anywhere}
 pre{background:var(--card);border-radius:8px;padding:10px 13px;overflow-x:auto;
 font:13px/1.5 var(--mono);margin:.6em 0}
 .keep{white-space:pre-wrap;overflow-wrap:anywhere}
+.film{min-width:700px}
 details{margin:.5em 0}summary{cursor:pointer;color:var(--muted)}
 """
+)
 
 
 def text(value: object) -> str:
@@ -136,6 +141,11 @@ def pictures(figures: Iterable[str]) -> str:
     """Figures beside each other where there is room; nothing where there are none."""
     shown = "\n".join(figure for figure in figures if figure)
     return f'<div class="figures">{shown}</div>' if shown else ""
+
+
+def strip(svg: str) -> str:
+    """A wide picture over the whole width; it scrolls sideways where the screen is narrower."""
+    return f'<div class="scroll">{svg}</div>'
 
 
 def note(remark: str) -> str:

@@ -30,6 +30,8 @@ class RunData:
     """environment.json: versions, hardware, sessions; empty if there is none that can be read."""
     records: tuple[Mapping[str, Any], ...]
     """records.jsonl in order."""
+    benchmark: tuple[Mapping[str, Any], ...] = ()
+    """Rows of bench.json, measured on the machine of the run; empty where there is none."""
 
     @property
     def name(self) -> str:
@@ -102,6 +104,14 @@ class RunData:
         value = self.first("random_policy").get("return_mean")
         return float(value) if value is not None and _is_number(value) else None
 
+    def measured(self, metric: str, implementation: str) -> float | None:
+        """The median that a benchmark measured beside the run; None where there is none."""
+        for row in self.benchmark:
+            named = (row.get("metric"), row.get("implementation"), row.get("statistic"))
+            if named == (metric, implementation, "median") and _is_number(row.get("value")):
+                return float(row["value"])
+        return None
+
     def of(self, kind: str) -> list[Mapping[str, Any]]:
         """All records of one kind, in order."""
         return [record for record in self.records if record.get("kind") == kind]
@@ -152,11 +162,18 @@ def load_run(directory: Path | str) -> RunData:
                 f"{folder / 'records.jsonl'}: record {number} has no kind or no step; "
                 "delete its line or leave the run out"
             )
-    return RunData(folder, config, _environment(folder / "environment.json"), tuple(records))
+    rows = _optional(folder / "bench.json").get("rows")
+    return RunData(
+        folder,
+        config,
+        _optional(folder / "environment.json"),
+        tuple(records),
+        tuple(_mapping(row) for row in rows) if isinstance(rows, list) else (),
+    )
 
 
-def _environment(path: Path) -> Mapping[str, Any]:
-    """Versions and hardware; a report does without them where the file is missing or damaged."""
+def _optional(path: Path) -> Mapping[str, Any]:
+    """A JSON object that a report does without where the file is missing or damaged."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from thrifty.report import figures, numbers
+from thrifty.report import film as films
 from thrifty.report.elements import (
     Column,
     cards,
@@ -19,6 +20,7 @@ from thrifty.report.elements import (
     picture,
     pictures,
     section,
+    strip,
     table,
 )
 from thrifty.report.run_data import RunData
@@ -39,6 +41,7 @@ def sections(run: RunData) -> list[str]:
     """
     return [
         _headline(run),
+        _gait(run),
         _learning(run),
         _topology(run),
         _ledger(run),
@@ -137,7 +140,8 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def _headline(run: RunData) -> str:
     final, random = final_return(run), run.random_return
-    names = dict.fromkeys(layer["network"] for layer in run.first("start").get("layers") or ())
+    start = run.first("start")
+    names = dict.fromkeys(layer["network"] for layer in start.get("layers") or ())
     by_network = [f"{name} {numbers.share(sparsity(run, name))}" for name in names]
     gain = (
         f"{numbers.signed(final - random, 4)} against a random policy's "
@@ -159,6 +163,11 @@ def _headline(run: RunData) -> str:
         ),
         ("speed", numbers.count(speed(run)), "environment steps per second, all included"),
     ]
+    if start.get("backend"):
+        rows.append(("updates run on", start["backend"], start.get("backend_reason") or ""))
+    twin = _dense_twin(run)
+    if twin is not None:
+        rows.append(twin)
     planned = run.planned_steps
     unfinished = ""
     if not run.finished:
@@ -167,6 +176,40 @@ def _headline(run: RunData) -> str:
             f"This run is not finished: its records end at step {numbers.count(run.steps)}{of}."
         )
     return unfinished + cards(rows)
+
+
+def _dense_twin(run: RunData) -> tuple[str, str, str] | None:
+    """How long the same steps would take the dense twin, as measured beside the run."""
+    metric = "milliseconds_per_step"
+    ours = run.measured(metric, "demo agent, engine")
+    dense = run.measured(metric, "dense twin, reference")
+    if ours is None or dense is None or run.planned_steps is None:
+        return None
+    told = (
+        f"for the same steps in the dense reference, from {numbers.significant(dense)} ms a step, "
+        f"measured here after training; this agent {numbers.significant(ours)} ms "
+        f"({numbers.significant(dense / ours)} times faster); evaluations left out of both"
+    )
+    return "dense twin would take", numbers.duration(run.planned_steps * dense / 1000), told
+
+
+def _gait(run: RunData) -> str:
+    """The film strip of the last gait that was recorded; nothing for what has no limbs."""
+    gaits = run.of("gait")
+    if not gaits or not gaits[-1].get("frames"):
+        return ""
+    gait = gaits[-1]
+    return section(
+        "Gait",
+        strip(films.film_strip(gait)),
+        note(
+            f"From the middle of an evaluation episode after {numbers.count(gait['step'])} steps: "
+            f"{films.speed(gait)}. Below each frame: metres travelled along x and seconds since "
+            "the episode began."
+            + ("" if gait["ground"] is None else " Marks on the ground are 0.5 m apart.")
+            + (" Seen from above." if gait["view"] == "above" else "")
+        ),
+    )
 
 
 def _learning(run: RunData) -> str:
@@ -246,16 +289,11 @@ def _ledger(run: RunData) -> str:
             if row["dense_parameters"]
         ),
     )  # fmt: skip
-    backend = start.get("backend")
-    reason = f" ({start['backend_reason']})" if start.get("backend_reason") else ""
     return section(
         heading,
         table(columns, rows),
         folded("per layer (FLOPs of one forward pass of one sample)", per_layer, opened=True),
-        note(
-            "FLOPs are counted for the links that exist; they are not a measurement. "
-            + (f"This run computed with the backend {backend}{reason}." if backend else "")
-        ),
+        note("FLOPs are counted for the links that exist; they are not a measurement."),
     )
 
 

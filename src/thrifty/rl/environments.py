@@ -276,6 +276,11 @@ class Environments:
                 f"{values.tolist()}"
             )
 
+    @property
+    def simulation(self) -> gym.Env[Any, Any] | None:
+        """Return the environment where it is a single one, to be looked at; else None."""
+        return self._single[0] if len(self._single) == 1 else None
+
     def close(self) -> None:
         """Close what was made here or handed over."""
         if self._vector is not None:

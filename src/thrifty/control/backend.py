@@ -1,0 +1,88 @@
+"""What runs the updates of a learner, and why: the choice that ``backend="auto"`` makes.
+
+The choice follows from the configuration and the links alone (and from whether the engine can be
+loaded), so a resumed run makes it again.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from thrifty.control.sac import SAC, SACConfig
+from thrifty.control.td3 import TD3, TD3Config
+
+Backend = Literal["reference", "engine"]
+
+ENGINE_FROM = 0.5
+"""Share of cut weights, actor and critics together, from which ``auto`` takes the engine."""
+
+
+def choose(asked: Literal["auto"] | Backend, learner: TD3 | SAC) -> tuple[Backend, str]:
+    """Return what runs the updates, and the reason in words.
+
+    Args:
+        asked: the configuration's ``backend``; all but auto is returned as it is.
+        learner: as built; its links are counted.
+
+    Example:
+        >>> choose("auto", TD3Config(dtype="float64").build(3, 1, seed=0))
+        ('reference', 'the engine has no float64')
+    """
+    if asked != "auto":
+        return asked, "as configured"
+    lacking = unsupported(learner.config)
+    if lacking:
+        return "reference", f"the engine has no {lacking}"
+    rows = [row for name, network in learner.networks().items() for row in network.costs(name)]
+    cut = 1.0 - sum(r.sparse_parameters for r in rows) / sum(r.dense_parameters for r in rows)
+    if cut == 0.0:
+        return "reference", "dense: no weight is cut"
+    share = f"{100.0 * cut:.3g} % of the weights are cut"
+    least = f"{100.0 * ENGINE_FROM:.0f} %"
+    if cut < ENGINE_FROM:
+        return "reference", f"{share}, below the {least} from which the engine is taken"
+    missing = engine_problem()
+    if missing:
+        return "reference", f"the engine cannot be loaded ({missing})"
+    return "engine", f"{share}, above the {least} from which the engine is faster"
+
+
+def engine_problem() -> str | None:
+    """Return why compiled code cannot run in this process, or None."""
+    try:
+        import numba
+
+        import thrifty.control.compiled  # noqa: F401 - loads all that is compiled
+    except (ImportError, OSError) as problem:  # OSError: a shared library of Numba's is missing
+        return " ".join(str(problem).split())
+    return "NUMBA_DISABLE_JIT is set" if getattr(numba.config, "DISABLE_JIT", False) else None
+
+
+def unsupported(config: TD3Config | SACConfig) -> str | None:
+    """Return what the engine lacks for a configuration, in words, or None.
+
+    Args:
+        config: of the learner.
+    """
+    networks = (config.actor, config.critic)
+    for lacking, wanted in (
+        (f"device {config.device}", config.device != "cpu"),
+        (config.dtype, config.dtype != "float32"),
+        (f"activation {config.activation}", config.activation != "relu"),
+        ("LayerNorm", config.critic_layer_norm),
+        ("dense first targets", config.targets_at_start != "masked"),
+        ("kept moments of cut links", any(n.sparsity and n.moments == "keep" for n in networks)),
+        ("stale growth scores", getattr(config, "critic_score", "critic_loss") != "critic_loss"),
+        (
+            "clamped, shifted or pre-tanh scaled policy",
+            isinstance(config, SACConfig)
+            and (
+                config.log_std_squash != "tanh"
+                or config.squash_epsilon != 0.0
+                or config.action_scale != "action"
+            ),
+        ),
+    ):
+        if wanted:
+            return lacking
+    return None
