@@ -544,6 +544,30 @@ def test_learning_goes_on_with_the_learner_that_was_there() -> None:
     assert torch.equal(learner.actor.module.net[0].bias, first)
 
 
+@AGENTS
+def test_a_callback_that_reads_the_learner_changes_nothing(kind: Any) -> None:
+    reader, twin = make(kind, seed=2), make(kind, seed=2)
+    reader.learn(150, lambda record: reader.learner.actor is not None)
+    assert same(reader, twin.learn(150))
+
+
+@AGENTS
+def test_what_is_changed_in_the_learner_counts(kind: Any) -> None:
+    agent = make(kind)
+    held = agent.learn(60).learner
+    before = agent.predict(np.zeros(3))[0]
+    with torch.no_grad():
+        held.actor.module.net[-1].bias.add_(0.5)
+    changed = agent.predict(np.zeros(3))[0]
+    assert abs(changed - before).max() > 0.1
+    bias = held.actor.module.net[-1].bias.detach().clone()
+    agent.learn(10)
+    # Ten steps of Adam of 3e-4 each cannot undo it; and the one held is up to date.
+    torch.testing.assert_close(held.actor.module.net[-1].bias.detach(), bias, atol=0.01, rtol=0)
+    assert not torch.equal(held.actor.module.net[-1].bias, bias)
+    assert agent.learner is held
+
+
 def test_ctrl_c_leaves_a_whole_agent() -> None:
     agent, twin = make(seed=5), make(seed=5)
 

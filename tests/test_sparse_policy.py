@@ -310,3 +310,85 @@ def test_a_file_with_wrong_content_and_right_digest_is_refused(
     path.write_bytes(sealed(document, arrays))
     with pytest.raises(ValueError, match=r"policy\.npz holds no valid policy .* thrifty export"):
         sparse_policy.load(path)
+
+
+# A density of 0.05 is stored as columns, one of 0.4 as a mask.
+FUZZED = {density: encode_npz(contents((40, 24, 20, 3), density)) for density in (0.05, 0.4)}
+
+
+def accepted(path: Path) -> Contents | None:
+    """What a file holds, or None where it is refused with a message that names it."""
+    message = ""
+    try:
+        sparse_policy.load(path, compiled=False)
+    except ValueError as refused:
+        message = str(refused)
+    if not message:
+        return sparse_policy._parse(path.read_bytes())
+    assert message.startswith(str(path))
+    assert message.endswith("write it again with: thrifty export RUN --out FILE")
+    return None
+
+
+def sound(one: Contents, count: int = 4) -> None:
+    """What was accepted is a network of consistent sizes, and compiled code computes it."""
+    for before, layer in itertools.pairwise(one.layers):
+        assert len(before.bias) == len(before.weight) == layer.weight.shape[1]
+    assert len(one.layers[-1].bias) == len(one.low) == len(one.high)
+    seen = np.random.default_rng(0).normal(size=(count, one.layers[0].weight.shape[1]))
+    policy = Policy(one, compiled=True)
+    expected = exact(one, seen.astype(np.float32))
+    for observation, action in zip(seen, expected, strict=True):
+        np.testing.assert_allclose(policy(observation), action, atol=1e-4 * np.abs(one.high).max())
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_flipped_bytes_are_refused(tmp_path_factory: Any, data: st.DataObject) -> None:
+    """Any byte: refused. With the digest made anew: refused, or a network that is whole."""
+    path = tmp_path_factory.getbasetemp() / "flipped.npz"
+    whole = bytearray(FUZZED[data.draw(st.sampled_from(sorted(FUZZED)))])
+    for _ in range(data.draw(st.integers(1, 8))):
+        place = data.draw(st.integers(0, len(whole) - 1))
+        whole[place] ^= data.draw(st.integers(1, 255))
+    changed_at_all = bytes(whole) not in FUZZED.values()
+    path.write_bytes(whole)
+    assert accepted(path) is None or not changed_at_all
+    body = bytes(whole[: -sparse_policy.DIGEST_LENGTH])
+    path.write_bytes(body + sparse_policy.digest_of(body))
+    one = accepted(path)
+    if one is not None:
+        sound(one)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_changed_arrays_are_refused_or_whole(tmp_path_factory: Any, data: st.DataObject) -> None:
+    """Arrays with a right digest: no place that is none ever comes to compiled code."""
+    folder = tmp_path_factory.getbasetemp()
+    document, arrays = members(FUZZED[data.draw(st.sampled_from(sorted(FUZZED)))], folder)
+    for _ in range(data.draw(st.integers(1, 3))):
+        name = data.draw(st.sampled_from(sorted(arrays)))
+        array = arrays[name].copy()
+        kind = data.draw(st.sampled_from(["element", "shorter", "longer", "shuffled", "type"]))
+        if kind == "element" and array.size:
+            bits = data.draw(st.integers(0, 256**array.itemsize - 1))
+            place = data.draw(st.integers(0, array.size - 1))
+            array.view(f"V{array.itemsize}")[place] = bits.to_bytes(array.itemsize, "little")
+        elif kind == "shorter":
+            array = array[: data.draw(st.integers(0, array.size))]
+        elif kind == "longer":
+            array = np.concatenate([array, array[: data.draw(st.integers(0, 5))]])
+        elif kind == "shuffled":
+            array = array[::-1].copy()
+        else:
+            with np.errstate(invalid="ignore"):
+                array = array.astype(
+                    data.draw(st.sampled_from(["<u2", "|u1", "<f4", "<i8", "|b1"]))
+                )
+        arrays[name] = array
+    path = folder / "changed.npz"
+    path.write_bytes(sealed(document, arrays))
+    one = accepted(path)
+    if one is not None and all(np.abs(layer.weight).max() < 1e3 for layer in one.layers):
+        sound(one)  # larger weights leave float32's range, which is no fault of the file

@@ -33,7 +33,6 @@ import dataclasses
 import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -313,7 +312,7 @@ THEIRS = {
     "sbx_sac": ("sbx", "SAC"),
     "sb3_td3": ("stable_baselines3", "TD3"),
 }
-PACKAGES = "thrifty numpy torch numba gymnasium mujoco stable_baselines3 sbx_rl jax"
+OTHERS = ("stable_baselines3", "sbx_rl", "jax")
 
 
 # ---------------------------------------------------------------------- runs
@@ -352,6 +351,7 @@ def run_one(flags: argparse.Namespace) -> None:
         import thrifty.control.compiled
         import thrifty.recipes.rlx2
         import thrifty.rl  # noqa: F401  imports do not count
+        from thrifty.runs.environment import describe_environment
 
         if flags.contender in THEIRS:
             importlib.import_module(THEIRS[flags.contender][0])
@@ -363,21 +363,14 @@ def run_one(flags: argparse.Namespace) -> None:
             contender=flags.contender,
             environment=flags.environment,
             seed=flags.seed,
-            versions={name: importlib.metadata.version(name) for name in PACKAGES.split()},
-            machine=machine(),
+            **describe_environment(),
+            others={name: importlib.metadata.version(name) for name in OTHERS},
             load_average=os.getloadavg()[0],
         )
         contend(flags.contender, flags.environment, flags.seed, trial)
         cpu, wall = trial.clock.stop()
         trial.write("end", minutes=flags.minutes, cpu_seconds=cpu, wall_seconds=wall)
     print(f"{path.stem}: {cpu:.0f} s of processor time, {wall:.0f} s on the wall", flush=True)
-
-
-def machine() -> str:
-    """Return the processor's name, as Linux knows it, and the number of cores."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
 def queue() -> list[tuple[str, str, int]]:

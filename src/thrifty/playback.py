@@ -1,6 +1,8 @@
 """Watch a trained policy: play one episode and keep it as an animated picture (GIF).
 
 Needs no extra package: the environment draws itself, Pillow (which comes with matplotlib) writes.
+Where MuJoCo finds no OpenGL, its agents are drawn as skeletons (:mod:`thrifty.rl.skeleton`), which
+needs none.
 """
 
 from __future__ import annotations
@@ -9,21 +11,26 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from thrifty.rl.environments import make_environment
+from thrifty.rl.skeleton import Skeleton, skeleton_of
 
 _MOST_PICTURES = 250
 _WIDTH = 320  # pixels; a GIF of this size and length has a few megabytes
+_HEIGHT = 200  # of a drawn skeleton
+_FINER = 3  # skeletons are drawn so many times larger and shrunk: smooth edges
 _REMEDY = (
     "on a machine without a screen set MUJOCO_GL=egl (graphics driver) or MUJOCO_GL=osmesa "
     "(software; the system's package libosmesa6) before the command"
 )
+_PAPER, _LINE = "#ffffff", "#6e7781"
+_LIMBS = ("#6e7781", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
 class Predicts(Protocol):
@@ -59,9 +66,10 @@ def record_episode(policy: Predicts, environment: str, path: Path, *, seed: int 
         pictures: list[Image.Image] = []
         observation, _ = env.reset(seed=seed)
         total, steps, over = 0.0, 0, False
+        draw = _painter(env, environment)
         while not over:
             if steps % every == 0:
-                pictures.append(_draw(env, environment))
+                pictures.append(draw())
             steps += 1
             action = policy.predict(observation, deterministic=True)
             action = action[0] if isinstance(action, tuple) else action
@@ -78,6 +86,65 @@ def record_episode(policy: Predicts, environment: str, path: Path, *, seed: int 
         path, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0
     )
     return total
+
+
+def _painter(env: Any, name: str) -> Callable[[], Image.Image]:
+    """What draws the environment: itself, or lines for its limbs where MuJoCo has no OpenGL."""
+    skeleton = skeleton_of(env)
+    if skeleton is not None:
+        try:
+            _draw(env, name)
+        except ValueError:
+            return Sketch(skeleton).draw
+    return lambda: _draw(env, name)
+
+
+class Sketch:
+    """Pictures of a skeleton through a camera that moves along with its trunk.
+
+    Args:
+        skeleton: in the pose that decides how far away the camera stands.
+    """
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        self._skeleton = skeleton
+        pose = skeleton.pose()
+        self._middle = float(pose[:, [1, 3]].mean())
+        aside = 1.7 * float(np.abs(pose[:, [0, 2]] - skeleton.position).max())
+        above = 1.2 * float(np.ptp(pose[:, [1, 3]]))
+        self._scale = min(_WIDTH / 2 / max(aside, 0.1), _HEIGHT / max(above, 0.1)) * _FINER
+
+    def draw(self) -> Image.Image:
+        """Return the pose as it is now."""
+        skeleton = self._skeleton
+        image = Image.new("RGB", (_WIDTH * _FINER, _HEIGHT * _FINER), _PAPER)
+        canvas = ImageDraw.Draw(image)
+        if skeleton.ground is not None:
+            reach = image.width / 2 / self._scale
+            first, last = np.ceil(2 * (skeleton.position - reach)), 2 * (skeleton.position + reach)
+            _, level = self._place(0.0, skeleton.ground)
+            canvas.line((0, level, image.width, level), fill=_LINE, width=_FINER)
+            for mark in np.arange(first, last) / 2:  # every half metre, fixed in the world
+                x, _ = self._place(float(mark), 0.0)
+                canvas.line((x, level, x, level + 6 * _FINER), fill=_LINE, width=_FINER)
+        for ends, radius, limb in zip(skeleton.pose(), skeleton.radius, skeleton.limb, strict=True):
+            colour = _LIMBS[(int(limb) - 1) % len(_LIMBS)]
+            thick = max(float(radius) * self._scale, _FINER)
+            points = [self._place(*ends[:2]), self._place(*ends[2:])]
+            canvas.line(points, fill=colour, width=round(2 * thick))
+            for point in points:
+                canvas.circle(point, thick, fill=colour)
+        return image.resize((_WIDTH, _HEIGHT), Image.Resampling.LANCZOS).quantize(64)
+
+    def _place(self, x: float, y: float) -> tuple[float, float]:
+        """Metres to the picture's dots."""
+        middle = self._middle
+        if self._skeleton.view == "above":
+            middle = float(self._skeleton.pose()[:, [1, 3]].mean())
+        return (
+            _WIDTH * _FINER / 2 + (x - self._skeleton.position) * self._scale,
+            _HEIGHT * _FINER / 2 - (y - middle) * self._scale,
+        )
 
 
 def _draw(env: Any, name: str) -> Image.Image:

@@ -417,8 +417,7 @@ def _parse(data: bytes) -> Contents:
         inputs, layers = _width(described["inputs"]), []
         for number, entry in enumerate(described["layers"]):
             outputs, activation = _width(entry["outputs"]), entry["activation"]
-            last = number + 1 == len(described["layers"])
-            if activation not in (("",) if last else ACTIVATIONS):
+            if activation not in (ACTIVATIONS if described["layers"][number + 1 :] else ("",)):
                 raise ValueError(f"layer {number} has the activation {activation!r}")
             values = vector(f"{number}.values", None, "<f4")
             bias = vector(f"{number}.bias", outputs, "<f4")
@@ -429,8 +428,8 @@ def _parse(data: bytes) -> Contents:
             else:
                 counts = vector(f"{number}.counts", outputs, "|u1", "<u2")
                 columns = vector(f"{number}.columns", len(values), "|u1", "<u2")
-                if (columns >= inputs).any():
-                    raise ValueError(f"layer {number} has links to inputs that do not exist")
+                if (columns >= inputs).any() or int(counts.sum()) != len(columns):
+                    raise ValueError(f"layer {number} has links that do not exist")
                 found = np.repeat(np.arange(outputs) * inputs, counts) + columns
             if len(found) != len(values) or (np.diff(found) <= 0).any():
                 raise ValueError(f"layer {number} has links too many, too few or in disorder")
@@ -439,7 +438,8 @@ def _parse(data: bytes) -> Contents:
             layers.append(Layer(weight, bias, activation))
             inputs = outputs
         low, high = vector("low", inputs, "<f4"), vector("high", inputs, "<f4")
-        if not (layers and (low < high).all() and isinstance(described["metadata"], dict)):
+        bounded = ((low > -1e38) & (low < high) & (high < 1e38)).all()  # so is their distance
+        if not (layers and bounded and isinstance(described["metadata"], dict)):
             raise ValueError("it has no layers, no bounds of actions or no metadata")
         return Contents(layers, low, high, described["metadata"])
 

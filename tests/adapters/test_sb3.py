@@ -18,7 +18,7 @@ from torch import nn
 sb3 = pytest.importorskip("stable_baselines3", reason="extra sb3 is not installed")
 from stable_baselines3 import DDPG, DQN, PPO, SAC, TD3  # noqa: E402
 from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
-from stable_baselines3.common.logger import configure  # noqa: E402
+from stable_baselines3.common.logger import Logger  # noqa: E402
 from stable_baselines3.common.noise import NormalActionNoise  # noqa: E402
 from stable_baselines3.common.utils import set_random_seed  # noqa: E402
 
@@ -43,7 +43,7 @@ def dense_agent(kind: Any, seed: int | None = 0, **settings: Any) -> Any:
         **settings,
     }
     model = kind("MlpPolicy", "Pendulum-v1", seed=seed, device="cpu", **settings)
-    model.set_logger(configure(None, []))
+    model.set_logger(Logger(None, []))
     return model
 
 
@@ -241,7 +241,7 @@ def test_a_loaded_agent_goes_on_as_the_saved_one(kind: Any, tmp_path: Path) -> N
     model.save_replay_buffer(tmp_path / "replay.pkl")
     loaded = kind.load(tmp_path / "agent.zip", device="cpu")  # nothing but Stable-Baselines3
     loaded.load_replay_buffer(tmp_path / "replay.pkl")
-    loaded.set_logger(configure(None, []))
+    loaded.set_logger(Logger(None, []))
 
     assert isinstance(loaded.policy.sparsity, PolicySparsity)
     assert same(masks_of(model), masks_of(loaded))
@@ -283,6 +283,7 @@ def test_saved_again_after_loading_and_with_a_growth_rule(tmp_path: Path) -> Non
     again = SAC.load(tmp_path / "two.zip", env=model.get_env(), device="cpu")
     assert same(masks_of(model), masks_of(again))
     assert again.policy.sparsity.evolutions["critic"].steps == 30
+    again.set_logger(Logger(None, []))
     again.learn(20, reset_num_timesteps=False)
     assert again.policy.sparsity.evolutions["critic"].steps == 50
     check_zero_off_mask(again)
@@ -395,6 +396,7 @@ def test_copies_of_the_environment_are_counted() -> None:
     """200 steps of 4 copies are 50 rounds, of which those above 40 steps, 11 to 50, train once."""
     env = make_vec_env("Pendulum-v1", n_envs=4)
     model = SAC("MlpPolicy", env, learning_starts=40, buffer_size=400, batch_size=8, device="cpu")
+    model.set_logger(Logger(None, []))
     evolution = sparsify_agent(model, steps=200, update_every=3).evolutions["critic"]
     model.learn(200)
     assert evolution.steps == evolution.schedule.update_until == 40

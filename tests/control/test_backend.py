@@ -58,7 +58,7 @@ def test_a_narrow_dense_network_is_dense_whatever_its_twin() -> None:
     ("options", "lacking"),
     [
         ({"dtype": "float64"}, "float64"),
-        ({"critic_layer_norm": True}, "LayerNorm"),
+        ({"activation": "elu"}, "activation elu"),
         ({"activation": "tanh"}, "activation tanh"),
     ],
 )

@@ -214,7 +214,9 @@ def test_sac_scales_the_action_or_the_published_way_before_the_tanh(scale: Any) 
 
 
 def test_start_tells_layers_and_ledger() -> None:
-    experiment = count_experiment(algorithm={"actor": SPARSE, "critic": SPARSE})
+    experiment = count_experiment(
+        algorithm={"actor": SPARSE, "critic": SPARSE}, backend="reference"
+    )
     start = next(iter(experiment.records()))
     assert start is not None
     layers = {(r["network"], r["layer"]): r for r in start["layers"]}

@@ -19,7 +19,7 @@ from thrifty.rl import Batch
 
 sb3 = pytest.importorskip("stable_baselines3", reason="extra sb3 is not installed")
 from stable_baselines3.common import policies  # noqa: E402
-from stable_baselines3.common.logger import configure  # noqa: E402
+from stable_baselines3.common.logger import Logger  # noqa: E402
 from stable_baselines3.common.type_aliases import ReplayBufferSamples  # noqa: E402
 
 OBS, A, B = 5, 2, 64
@@ -52,7 +52,7 @@ def _double_model(algorithm: Any, **options: Any) -> Any:
         **options,
     )
     model.policy.to(DOUBLE)
-    model._logger = configure(None, [])
+    model._logger = Logger(None, [])
     return model
 
 

@@ -59,6 +59,7 @@ class Agent:
         self._config = config
         self._seed = seed
         self._planned = False
+        self._learner_is_out = False  # somebody holds the learner, and may change it
         self._experiment = ControlExperiment(config, seed, env)
         self._generator = torch.Generator().manual_seed(seed)  # of predictions, not of training
 
@@ -130,15 +131,25 @@ class Agent:
                     ProgressBar(experiment.config.steps, start=experiment.step, force=True)
                 )
             interruption = stack.enter_context(Interruption())
+            if experiment.compiled is not None:
+                experiment.compiled.reclaim()
+                stack.callback(self._return_learner)
             for record in experiment.records():
                 if record is not None:
                     if bar is not None:
                         bar.record(record)
                     if not _goes_on(callbacks, record):
                         break
+                    if experiment.compiled is not None:
+                        experiment.compiled.reclaim()  # callbacks may have looked at the learner
                 if interruption.requested:
                     raise KeyboardInterrupt
         return self
+
+    def _return_learner(self) -> None:
+        """Bring a learner up to date that somebody holds."""
+        if self._learner_is_out and self._experiment.compiled is not None:
+            self._experiment.compiled.lend()
 
     def predict(
         self, observation: NDArray[Any], deterministic: bool = True
@@ -219,12 +230,15 @@ class Agent:
 
     @property
     def learner(self) -> Any:
-        """Return the algorithm behind the agent: networks, optimizers, topologies."""
+        """Return the algorithm behind the agent: networks, optimizers, topologies.
+
+        What is changed there counts from the next :meth:`learn`, :meth:`predict` or callback on.
+        """
         compiled = self._experiment.compiled
         if compiled is None:
             return self._experiment.learner
-        compiled.synchronise()
-        return compiled.reference
+        self._learner_is_out = True
+        return compiled.lend()
 
     # ------------------------------------------------------------------ files
 

@@ -66,9 +66,14 @@ def learner(package: Package, name: str, case: Case, replay: Replay, n_step: int
     """Return a baseline's learner with our transitions in its replay; see :func:`updates`."""
     model = _model(package, name, Blank(case), buffer_size=len(replay), n_steps=n_step)
     fill(model.replay_buffer, replay)
-    configure = importlib.import_module("stable_baselines3.common.logger").configure
-    model.set_logger(configure(format_strings=[]))
+    silence(model)
     return model
+
+
+def silence(model: Any) -> None:
+    """Let a baseline log nowhere; its own logger makes a folder in any case."""
+    logger = importlib.import_module("stable_baselines3.common.logger").Logger
+    model.set_logger(logger(folder=None, output_formats=[]))
 
 
 def updates_of(package: Package, model: Any, per_call: int) -> Action:
@@ -103,6 +108,7 @@ def loop(package: Package, name: str, env: gym.Env[Any, Any], steps: int) -> Act
         size = int(np.prod(env.action_space.shape or ()))
         settings["action_noise"] = noise(np.zeros(size), np.full(size, 0.1))
     model = _model(package, name, env, train_freq=1, gradient_steps=1, **settings)
+    silence(model)
     return lambda: model.learn(steps, reset_num_timesteps=False, log_interval=None)
 
 

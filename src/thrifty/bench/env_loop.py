@@ -20,6 +20,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from thrifty.bench import baselines
 from thrifty.bench.schema import NOT_MEASURED, Row, compare
 from thrifty.bench.timing import Seconds, interleave, summarise
 from thrifty.control import (
@@ -194,6 +195,7 @@ def _stable_baselines3(name: str, steps: int) -> Callable[[], None]:
         seed=0,
         **settings,
     )
+    baselines.silence(model)
 
     def sample() -> None:
         model.learn(steps, reset_num_timesteps=False, log_interval=None)

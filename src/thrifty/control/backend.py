@@ -14,7 +14,13 @@ from thrifty.control.td3 import TD3, TD3Config
 Backend = Literal["reference", "engine"]
 
 ENGINE_FROM = 0.5
-"""Share of cut weights, actor and critics together, from which ``auto`` takes the engine."""
+"""Share of cut weights, actor and critics together, from which ``auto`` takes the engine.
+
+On the cases of ``thrifty bench`` (256x256, batch 256, one core with AVX-512) the engine makes 4.7
+to 5.8 times the updates of our dense reference at 80 % (benchmarks/td3.json) and 1.5 to 2.3 times
+at 50 % (the same code at that sparsity, TD3 and SAC, on a busy machine), where the two were equal
+at 10 to 25 %. What is left over is for processors with narrower vectors.
+"""
 
 
 def choose(asked: Literal["auto"] | Backend, learner: TD3 | SAC) -> tuple[Backend, str]:
@@ -64,24 +70,10 @@ def unsupported(config: TD3Config | SACConfig) -> str | None:
     Args:
         config: of the learner.
     """
-    networks = (config.actor, config.critic)
     for lacking, wanted in (
         (f"device {config.device}", config.device != "cpu"),
         (config.dtype, config.dtype != "float32"),
         (f"activation {config.activation}", config.activation != "relu"),
-        ("LayerNorm", config.critic_layer_norm),
-        ("dense first targets", config.targets_at_start != "masked"),
-        ("kept moments of cut links", any(n.sparsity and n.moments == "keep" for n in networks)),
-        ("stale growth scores", getattr(config, "critic_score", "critic_loss") != "critic_loss"),
-        (
-            "clamped, shifted or pre-tanh scaled policy",
-            isinstance(config, SACConfig)
-            and (
-                config.log_std_squash != "tanh"
-                or config.squash_epsilon != 0.0
-                or config.action_scale != "action"
-            ),
-        ),
     ):
         if wanted:
             return lacking

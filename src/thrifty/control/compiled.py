@@ -6,7 +6,7 @@ reference's own, so a run moves between backends through its checkpoint.
 
 An evolution step is an update in parts. The engine computes the dense gradient, the reference
 takes the optimizer step and moves the links (:mod:`thrifty.sparse` decides, as always), the arena
-is laid out anew, and the engine does the rest of the update.
+takes the new links in place, and the engine does the rest of the update.
 """
 
 from __future__ import annotations
@@ -19,14 +19,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thrifty.control.backend import unsupported
-from thrifty.control.fused import layers_of, to_torch, transitions_of
+from thrifty.control.fused import (
+    layer_indices,
+    layers_of,
+    norms_of,
+    to_arena,
+    to_torch,
+    transitions_of,
+)
 from thrifty.control.sac import SAC
 from thrifty.control.sac_fused import ALPHA, sac_places, sac_update
 from thrifty.control.sparse_network import SparseNetwork
 from thrifty.control.td3 import TD3
 from thrifty.control.td3_fused import td3_places, td3_update
+from thrifty.engine import noise
 from thrifty.engine.forward import Perceptron
+from thrifty.engine.layout import Layer
+from thrifty.engine.optim import BETA1, BETA2, decay
 from thrifty.engine.update import Update
+from thrifty.engine.windows import rows_drawn
 from thrifty.rl.transitions import Columns, Replay
 from thrifty.sparse import TopologyUpdate
 
@@ -58,8 +69,8 @@ class CompiledLearner:
         self.name = learner.name
         self._columns, self._seed = columns, seed
         self._places = td3_places(learner) if isinstance(learner, TD3) else sac_places(learner)
+        self._torch_perceptron = learner.perceptron
         self._take()
-        learner.perceptron = self._act
 
     # ------------------------------------------------------------------ as every learner
 
@@ -120,6 +131,8 @@ class CompiledLearner:
         Returns:
             losses by name, and what moved in the topologies by network.
         """
+        if self._targets_are_dense() or self._score_is_stale():
+            return self._learn_by_reference(replay)
         reference, transitions = self.reference, transitions_of(replay)
         number = reference.updates + 1
         delay = getattr(reference.config, "policy_delay", 1)
@@ -157,11 +170,53 @@ class CompiledLearner:
         counts[:] = 0
         return losses, moved
 
+    def _targets_are_dense(self) -> bool:
+        """Return whether targets still hold links that the networks lack: the first updates."""
+        config = self.reference.config
+        first_soft_update = getattr(config, "policy_delay", 1)
+        return config.targets_at_start == "dense" and self.reference.updates < first_soft_update
+
+    def _score_is_stale(self) -> bool:
+        """Return whether the next update keeps or uses a stale gradient in the critic's score."""
+        reference = self.reference
+        if not isinstance(reference, SAC) or reference.config.critic_score == "critic_loss":
+            return False
+        evolution = reference.critic.evolution
+        due = evolution.schedule.is_due
+        return bool(evolution.topology.names) and (
+            due(evolution.steps + 1) or due(evolution.steps + 2)
+        )
+
+    def _learn_by_reference(
+        self, replay: Replay
+    ) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
+        """Do one update in the reference, with the draws that the engine would make."""
+        self.synchronise()
+        reference = self.reference
+        config, number = reference.config, reference.updates + 1
+        keys = self._update.keys.tolist()
+        valid = replay.matrix[:, replay.columns.valid]
+        rows = rows_drawn(keys[0], number, config.batch_size, replay.first, replay.total, valid)
+        batch = replay.windows(rows, n_step=reference.n_step, discount=config.discount)
+
+        def normals(stream: int, *shape: int) -> Tensor:
+            draws = noise.normals(keys[stream], number, int(np.prod(shape)))
+            return torch.from_numpy(draws.reshape(shape))
+
+        done: tuple[dict[str, float], dict[str, TopologyUpdate]]
+        if isinstance(reference, TD3):
+            done = reference.update(batch, normals(1, *batch.action.shape))
+        else:
+            path = normals(1, reference.n_step, *batch.action.shape)
+            done = reference.update(batch, normals(2, *batch.action.shape), path)
+        self._take()
+        return done
+
     def _evolve(self, network: str) -> TopologyUpdate | None:
         """Take the optimizer step of one network in the reference, and move its links."""
-        self.synchronise()
         reference, arena = self.reference, self._update.arena
         sparse_network = reference.networks()[network]
+        self._bring(network)
         for net in _NETS[network]:
             for place, layer in zip(arena.layers[net], layers_of(*self._places[net]), strict=True):
                 size = place.index.out * place.index.inputs
@@ -169,39 +224,108 @@ class CompiledLearner:
                 bias = arena.grads[place.bias : place.bias + place.index.out]
                 layer.weight.grad = torch.from_numpy(dense.reshape(layer.weight.shape))
                 layer.bias.grad = torch.from_numpy(bias)
+            for parameter, slots in norms_of(arena, net, *self._places[net]):
+                parameter.grad = torch.from_numpy(arena.grads[slots])
         update: TopologyUpdate | None = sparse_network.evolution.step(sparse_network.optimizer)
         sparse_network.optimizer.zero_grad(set_to_none=True)
-        target = getattr(reference, f"{network}_target", None)
-        if target is not None:
-            sparse_network.topology.impose(target)
-        before = self._update
-        self._take()
-        # The rest of the update reads what its first part has added up.
-        self._update.losses[:], self._update.loss_counts[:] = before.losses, before.loss_counts
-        self._update.totals[:] = before.totals
+        if not self._relink(network):
+            for other in reference.networks():
+                if other != network:
+                    self._bring(other)
+            self._bring_rest()
+            before = self._update
+            self._take()
+            # The rest of the update reads what its first part has added up.
+            self._update.losses[:], self._update.loss_counts[:] = before.losses, before.loss_counts
+            self._update.totals[:] = before.totals
         return update
+
+    def _relink(self, network: str) -> bool:
+        """Give a network its new links and all their numbers in place.
+
+        Returns:
+            Whether that was possible: no layer's number of links has changed.
+        """
+        update, arena = self._update, self._update.arena
+        sparse_network = self.reference.networks()[network]
+        places = {net: self._places[net] for net in _NETS[network]}
+        links = {net: layer_indices(sparse_network, place[1]) for net, place in places.items()}
+        pairs = [
+            (net, number, index)
+            for net, indices in links.items()
+            for number, index in enumerate(indices)
+        ]
+        if any(index.nnz != arena.layers[net][n].index.nnz for net, n, index in pairs):
+            return False
+        for net, number, index in pairs:
+            arena.relink(net, number, index)
+            place = arena.layers[net][number]
+            arena.dense[place.dense : place.dense + index.out * index.inputs] = 0.0
+        begin, end = arena.span[network]
+        arena.grads[begin:end] = 0.0
+        to_arena(arena, places)
+        self._put_optimizer(update, network)
+        return True
 
     # ------------------------------------------------------------------ the two forms
 
+    def lend(self) -> TD3 | SAC:
+        """Return the reference, up to date; until :meth:`reclaim` it may be changed, and acts."""
+        self.synchronise()
+        self.reference.perceptron = self._torch_perceptron
+        self._lent = True
+        return self.reference
+
+    def reclaim(self) -> None:
+        """Take over the reference, with all that was changed, if it was lent; before updates."""
+        if self._lent:
+            self._take()
+
     def synchronise(self) -> None:
         """Bring the reference's weights, targets and optimizers up to date."""
-        reference, update = self.reference, self._update
-        to_torch(update.arena, self._places)
-        for network, sparse_network in reference.networks().items():
-            steps = int(update.steps[_COUNTERS[network]])
-            if not steps:
-                continue
-            for net in _NETS[network]:
+        if self._targets_are_dense():
+            return  # no update of the engine's yet
+        for network in self.reference.networks():
+            self._bring(network)
+        self._bring_rest()
+
+    def _bring(self, network: str) -> None:
+        """Bring one network's weights and optimizer up to date in the reference."""
+        update = self._update
+        to_torch(update.arena, {net: self._places[net] for net in _NETS[network]})
+        steps = int(update.steps[_COUNTERS[network]])
+        if not steps:
+            return
+        evolution = self.reference.networks()[network].evolution
+        optimizer = self.reference.networks()[network].optimizer
+        for net in _NETS[network]:
+            for name, vector, beta in (
+                ("exp_avg", update.arena.first_moment, BETA1),
+                ("exp_avg_sq", update.arena.second_moment, BETA2),
+            ):
                 for number, layer in enumerate(layers_of(*self._places[net])):
-                    for name, vector in (
-                        ("exp_avg", update.arena.first_moment),
-                        ("exp_avg_sq", update.arena.second_moment),
-                    ):
-                        read = update.arena.read(vector, net, number)
-                        for parameter, moment in zip((layer.weight, layer.bias), read, strict=True):
-                            state = sparse_network.optimizer.state[parameter]
-                            state[name] = torch.from_numpy(moment)
-                            state["step"] = torch.tensor(float(steps))
+                    weight, bias = update.arena.read(vector, net, number)
+                    states = optimizer.state[layer.weight], optimizer.state[layer.bias]
+                    if evolution.moments == "keep" and name in states[0]:
+                        since = steps - int(states[0]["step"])
+                        place = update.arena.layers[net][number]
+                        weight = _with_cut(weight, states[0][name], place, beta, since)
+                    states[0][name] = torch.from_numpy(weight)
+                    states[1][name] = torch.from_numpy(bias)
+                for parameter, slots in norms_of(update.arena, net, *self._places[net]):
+                    optimizer.state[parameter][name] = torch.from_numpy(vector[slots].copy())
+        for parameter in self.reference.networks()[network].parameters:
+            optimizer.state[parameter]["step"] = torch.tensor(float(steps))
+
+    def _bring_rest(self) -> None:
+        """Bring targets, which carry the networks' masks, and the temperature up to date."""
+        reference, update = self.reference, self._update
+        targets = {net: place for net, place in self._places.items() if net.endswith("_target")}
+        to_torch(update.arena, targets)
+        for network, sparse_network in reference.networks().items():
+            target = getattr(reference, f"{network}_target", None)
+            if target is not None:
+                sparse_network.topology.impose(target)
         if isinstance(reference, SAC):
             log_alpha, _, first, second, _ = update.temperature.tolist()
             with torch.no_grad():
@@ -221,21 +345,8 @@ class CompiledLearner:
             else sac_update(reference, self._columns, seed=self._seed)
         )
         update.updates = reference.updates
-        for network, sparse_network in reference.networks().items():
-            for net in _NETS[network]:
-                for number, layer in enumerate(layers_of(*self._places[net])):
-                    weight = sparse_network.optimizer.state.get(layer.weight)
-                    bias = sparse_network.optimizer.state.get(layer.bias)
-                    if not weight or not bias:
-                        continue
-                    for name, vector in (
-                        ("exp_avg", update.arena.first_moment),
-                        ("exp_avg_sq", update.arena.second_moment),
-                    ):
-                        update.arena.write(
-                            vector, net, number, weight[name].numpy(), bias[name].numpy()
-                        )
-                    update.steps[_COUNTERS[network]] = int(weight["step"])
+        for network in reference.networks():
+            self._put_optimizer(update, network)
         if isinstance(reference, SAC):
             state = reference.alpha_optimizer.state.get(reference.log_alpha)
             if state:
@@ -243,7 +354,53 @@ class CompiledLearner:
                 update.steps[_COUNTERS["temperature"]] = int(state["step"])
         self._update = update
         self._perceptron = Perceptron(update.arena, "actor")
+        reference.perceptron = self._act
+        self._lent = False
+
+    def _put_optimizer(self, update: Update, network: str) -> None:
+        """Put one network's moments and number of optimizer steps into an update."""
+        optimizer = self.reference.networks()[network].optimizer
+        for net in _NETS[network]:
+            for number, layer in enumerate(layers_of(*self._places[net])):
+                weight = optimizer.state.get(layer.weight)
+                bias = optimizer.state.get(layer.bias)
+                if not weight or not bias:
+                    continue
+                for name, vector in (
+                    ("exp_avg", update.arena.first_moment),
+                    ("exp_avg_sq", update.arena.second_moment),
+                ):
+                    update.arena.write(
+                        vector, net, number, weight[name].numpy(), bias[name].numpy()
+                    )
+                update.steps[_COUNTERS[network]] = int(weight["step"])
+            for parameter, slots in norms_of(update.arena, net, *self._places[net]):
+                state = optimizer.state.get(parameter)
+                if state:
+                    update.arena.first_moment[slots] = state["exp_avg"].numpy()
+                    update.arena.second_moment[slots] = state["exp_avg_sq"].numpy()
 
     def _act(self, observation_BO: Tensor) -> Tensor:
         """Apply the actor's perceptron, in the place of the reference's."""
         return torch.from_numpy(self._perceptron(observation_BO.contiguous().numpy()))
+
+
+def _with_cut(weight: Floats, held: Tensor, place: Layer, beta: float, steps: int) -> Floats:
+    """Return a dense moment: of links as given, of cut ones as held, with the decay since.
+
+    Args:
+        weight: links' moments [out, in].
+        held: the moments when the two forms last agreed.
+        place: the layer.
+        beta: Adam's.
+        steps: of the optimizer since then; a cut link's gradient was 0.
+    """
+    moment: Floats = held.numpy().copy()
+    place.index.scatter(np.zeros(place.index.nnz, np.float32), moment)
+    flat = moment.reshape(-1)
+    cut = np.flatnonzero(flat)
+    values = flat[cut]
+    decay(values, beta, steps)
+    flat[cut] = values
+    place.index.scatter(place.index.take(weight), moment)
+    return moment

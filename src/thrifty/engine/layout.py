@@ -10,7 +10,7 @@ of its own and shares the indices of its online twin.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -70,6 +70,11 @@ class LayerIndex:
             index.perm,
         )
         return index
+
+    @property
+    def pieces(self) -> tuple[Ints, ...]:
+        """Return the index arrays in the order in which an arena holds them."""
+        return (self.starts, self.cols, self.col_starts, self.rows, self.perm)
 
     @cached_property
     def flat(self) -> NDArray[np.int64]:
@@ -147,42 +152,42 @@ class Arena:
         targets: Sequence[str],
         normed: Sequence[str] = (),
     ) -> None:
-        self.indices = {name: tuple(layers) for name, layers in networks.items()}
+        indices = {name: tuple(layers) for name, layers in networks.items()}
         self.targets = tuple(targets)
         pieces: list[Ints] = []
         places: dict[str, list[tuple[int, ...]]] = {}
         at = 0
-        for name, layers in self.indices.items():
+        for name, layers in indices.items():
             places[name] = []
             for layer in layers:
                 layer.validate()
                 place: list[int] = []
-                for piece in (layer.starts, layer.cols, layer.col_starts, layer.rows, layer.perm):
+                for piece in layer.pieces:
                     place.append(at)
                     pieces.append(piece)
                     at += len(piece)
                 places[name].append(tuple(place))
         self.every = at  # where 0, 1, 2, ... stands: all columns of a dense row
-        widest = max(layer.inputs for layers in self.indices.values() for layer in layers)
+        widest = max(layer.inputs for layers in indices.values() for layer in layers)
         pieces.append(np.arange(widest, dtype=np.int32))
         self.index: Ints = np.ascontiguousarray(np.concatenate(pieces))
         self.layers: dict[str, list[Layer]] = {}
         self.span: dict[str, tuple[int, int]] = {}
         size = dense = 0
-        for name in (*self.indices, *(f"{name}_target" for name in targets)):
-            online = name.removesuffix("_target") if name not in self.indices else name
+        for name in (*indices, *(f"{name}_target" for name in targets)):
+            online = name.removesuffix("_target") if name not in indices else name
             begin = size
             self.layers[name] = []
-            for layer, index_at in zip(self.indices[online], places[online], strict=True):
-                hidden = len(self.layers[name]) + 1 < len(self.indices[online])
+            for layer, index_at in zip(indices[online], places[online], strict=True):
+                hidden = len(self.layers[name]) + 1 < len(indices[online])
                 bias, end = size + layer.nnz, size + layer.nnz + layer.out
                 norm = end if hidden and online in normed else -1
                 self.layers[name].append(Layer(layer, index_at, size, bias, dense, norm))
                 size = end if norm < 0 else end + 2 * layer.out
-                dense += layer.out * layer.inputs if name in self.indices else 0
+                dense += layer.out * layer.inputs if name in indices else 0
             self.span[name] = (begin, size)
         self.size = size
-        self.trained = self.span[list(self.indices)[-1]][1]
+        self.trained = self.span[list(indices)[-1]][1]
         self.params: Floats = np.zeros(size, np.float32)
         self.grads: Floats = np.zeros(self.trained, np.float32)
         self.first_moment: Floats = np.zeros(self.trained, np.float32)
@@ -199,6 +204,37 @@ class Arena:
         spans = [self.span[network] for network in networks]
         assert all(left[1] == right[0] for left, right in pairwise(spans))
         self.span[name] = (spans[0][0], spans[-1][1])
+
+    def relink(self, network: str, layer: int, index: LayerIndex) -> None:
+        """Give a layer of an online network other links, as many as it has.
+
+        Nothing moves in the arena, so programmes stay as they are. The network's values and moments
+        are the caller's to write anew; a target's links keep their values, new ones start at 0.
+
+        Args:
+            network: an online network.
+            layer: its number there.
+            index: made from a mask, and therefore not validated.
+
+        Raises:
+            ValueError: another shape or another number of links.
+        """
+        online, old = self.layers[network][layer], self.layers[network][layer].index
+        if (index.out, index.inputs, index.nnz) != (old.out, old.inputs, old.nnz):
+            raise ValueError(
+                f"layer {layer} of {network} has {old.nnz} links of {old.out} x {old.inputs}, not "
+                f"{index.nnz} of {index.out} x {index.inputs}: lay out a new arena"
+            )
+        for at, piece in zip(online.index_at, index.pieces, strict=True):
+            self.index[at : at + len(piece)] = piece
+        self.layers[network][layer] = replace(online, index=index)
+        if network in self.targets:
+            target = self.layers[f"{network}_target"][layer]
+            values = self.params[target.values : target.bias]
+            weight = np.zeros((old.out, old.inputs), np.float32)
+            old.scatter(values, weight)
+            values[:] = index.take(weight)
+            self.layers[f"{network}_target"][layer] = replace(target, index=index)
 
     def write(
         self, vector: Floats, network: str, layer: int, weight: Floats, bias: Floats | None

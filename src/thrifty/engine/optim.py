@@ -42,20 +42,23 @@ def decay(moment, factor, count):
     steps are divided among calls, so a run that stopped to save goes on bit by bit.
 
     Args:
-        moment: float32, flat and contiguous.
+        moment: float32, flat; zeros among others make it slow.
         factor: beta, in (0, 1).
         count: steps.
     """
+    least = np.float32(1e-37)  # what is smaller counts as 0: computing with it would be slow
     # From the largest float to below the smallest that is kept; then all is 0.
-    enough = np.int64(np.log(1e-76) / np.log(factor)) + 2
-    steps = min(count, enough)
-    whole = len(moment) // LANES * LANES
-    for start in range(0, whole, LANES):
-        decay_row(moment.ctypes.data + 4 * start, np.float32(factor), steps)
-    rest = np.zeros(LANES, np.float32)
-    rest[: len(moment) - whole] = moment[whole:]
-    decay_row(rest.ctypes.data, np.float32(factor), steps)
-    moment[whole:] = rest[: len(moment) - whole]
+    steps = min(count, np.int64(np.log(1e-76) / np.log(factor)) + 2)
+    shrunk = np.exp(steps * np.log(factor))
+    block = np.empty(LANES, np.float32)
+    for start in range(0, len(moment), LANES):
+        part = moment[start : start + LANES]
+        block[:] = np.float32(1.0)
+        block[: len(part)] = part
+        smallest = np.float64(np.abs(block).min())
+        cut = least if smallest * shrunk < 2e-37 else np.float32(0.0)
+        decay_row(block.ctypes.data, np.float32(factor), steps, cut)
+        part[:] = block[: len(part)]
 
 
 @njit(**COMPILE)

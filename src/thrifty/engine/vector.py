@@ -311,31 +311,41 @@ def row_sum(typingctx: Any, row: Any) -> Any:
 
 
 @intrinsic
-def decay_row(typingctx: Any, x: Any, factor: Any, count: Any) -> Any:
+def decay_row(typingctx: Any, x: Any, factor: Any, count: Any, least: Any) -> Any:
     """Multiply the LANES floats at an address by a factor, ``count`` times one after the other.
 
-    What falls below 1e-37 becomes 0 at once: products of still smaller numbers are slow.
+    What falls to ``least`` or below it becomes 0 at once; not looked at where ``least`` is 0.
     """
-    signature = types.void(types.int64, types.float32, types.int64)
+    signature = types.void(types.int64, types.float32, types.int64, types.float32)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        x, factor, count = args
-        least, most = (ir.Constant(_VECTOR, [sign * 1e-37] * TARGET.width) for sign in (1, -1))
-        rate = _splat(builder, factor)
-        for lanes in _chunks():
+        x, factor, count, least = args
+        rate, most = _splat(builder, factor), _splat(builder, builder.fneg(least))
+        bound = _splat(builder, least)
+
+        def multiply(lanes: list[int], cut: bool) -> None:
             values = [cgutils.alloca_once(builder, _VECTOR) for _ in lanes]
             for lane, value in zip(lanes, values, strict=True):
                 builder.store(_load(builder, x, lane), value)
             with cgutils.for_range(builder, count):
                 for value in values:
                     product = builder.fmul(rate, builder.load(value))
-                    kept = builder.or_(
-                        builder.fcmp_ordered(">", product, least),
-                        builder.fcmp_ordered("<", product, most),
-                    )
-                    builder.store(builder.select(kept, product, _zero()), value)
+                    if cut:
+                        above = builder.fcmp_ordered(">", product, bound)
+                        below = builder.fcmp_ordered("<", product, most)
+                        product = builder.select(builder.or_(above, below), product, _zero())
+                    builder.store(product, value)
             for lane, value in zip(lanes, values, strict=True):
                 _store(builder, builder.load(value), x, lane)
+
+        cuts = builder.fcmp_ordered(">", least, ir.Constant(_F32, 0.0))
+        with builder.if_else(cuts) as (with_cut, without):
+            with with_cut:
+                for lanes in _chunks():
+                    multiply(lanes, True)
+            with without:
+                for lanes in _chunks():
+                    multiply(lanes, False)
         return context.get_dummy_value()
 
     return signature, codegen

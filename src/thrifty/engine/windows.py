@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from thrifty.engine.cache import COMPILE
 from thrifty.engine.noise import index32, indices
 
 
-def rows_drawn(key, update, count, first, total, valid):
+def rows_drawn(
+    key: int, update: int, count: int, first: int, total: int, valid: NDArray[np.float32]
+) -> NDArray[np.int64]:
     """Return the row numbers that :func:`draw_rows` draws, int64 [count] (the reference).
 
     Args:

@@ -215,7 +215,7 @@ def hard_instance(
     at (d, H) = (4, 10). Scan the gap and draw those controls beside it.
 
     Args:
-        d: the paper's d, at least 4 there; the feature dimension is d + 1.
+        d: the paper's d, at least 4; the feature dimension is d + 1.
         H: horizon, at least 3.
         K: episodes that will be played: the instance depends on it.
         rng: draws the signs.
@@ -224,7 +224,7 @@ def hard_instance(
     Reference: Zhou, Gu and Szepesvari, "Nearly minimax optimal reinforcement learning for linear
     mixture Markov decision processes", COLT 2021.
     """
-    _at_least("d", d, 2)
+    _at_least("d", d, 4)
     _at_least("H", H, 3)
     _at_least("K", K, 1)
     if not (gap > 0 and gap * gap * (d - 1) ** 2 * H <= 32 * K):

@@ -272,9 +272,7 @@ def _plan(ridge, tables, phi, r, beta):
 
 
 @njit(**_COMPILE)
-def _episodes(
-    ridge, tables, phi, beta, estimate, threshold, simulator, first, starts, returns
-):
+def _episodes(ridge, tables, phi, beta, estimate, threshold, simulator, first, starts, returns):
     H = tables.Q.shape[0]
     x = np.empty(phi.shape[2])
     for n in range(starts.shape[0]):

@@ -120,17 +120,17 @@ def occupancy(mdp: EpisodicMDP, policy: Policy) -> Floats:
 
 
 def _checked_policy(mdp: EpisodicMDP, policy: Policy) -> NDArray[Any]:
-    policy = np.asarray(policy)
-    if policy.shape == (mdp.H, mdp.S) and policy.dtype.kind in "iu":
-        if policy.min() < 0 or policy.max() >= mdp.A:
+    chosen: NDArray[Any] = np.asarray(policy)
+    if chosen.shape == (mdp.H, mdp.S) and chosen.dtype.kind in "iu":
+        if chosen.min() < 0 or chosen.max() >= mdp.A:
             raise ValueError(f"the policy has actions outside 0..{mdp.A - 1}")
-    elif policy.shape == mdp.r.shape:
-        sums = policy.sum(axis=-1)
+    elif chosen.shape == mdp.r.shape:
+        sums = chosen.sum(axis=-1)
         if not (np.all(policy >= 0) and np.allclose(sums, 1.0, rtol=0, atol=1e-9)):
             raise ValueError("the policy's probabilities must be >= 0 and sum to 1 in every state")
     else:
         raise ValueError(
             f"a policy is integers [H, S] = {[mdp.H, mdp.S]} or probabilities [H, S, A], "
-            f"not {policy.dtype} {list(policy.shape)}"
+            f"not {chosen.dtype} {list(chosen.shape)}"
         )
-    return policy
+    return chosen

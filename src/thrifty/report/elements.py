@@ -56,7 +56,6 @@ td.v{font-family:var(--mono);font-size:.9em;overflow-wrap:anywhere}
 pre{background:var(--card);border-radius:8px;padding:10px 13px;overflow-x:auto;
 font:13px/1.5 var(--mono);margin:.6em 0}
 .keep{white-space:pre-wrap;overflow-wrap:anywhere}
-.film{min-width:700px}
 details{margin:.5em 0}summary{cursor:pointer;color:var(--muted)}
 """
 )

@@ -61,7 +61,7 @@ def film_strip(gait: Mapping[str, Any]) -> str:
             colour = _COLOURS[(limb - 1) % len(_COLOURS)]
             for name, stroke in (("--card", width + _OUTLINE), (colour, width)):
                 parts.append(f'<path d="{line}" stroke="var({name})" stroke-width="{stroke:.1f}"/>')
-        labels = (f"{float(frame['position']):.2f} m", f"{float(frame['time']):.2f} s")
+        labels = (f"{_fixed(frame['position'])} m", f"{_fixed(frame['time'])} s")
         for row, label in enumerate(labels):
             parts.append(
                 f'<text x="{middle:.1f}" y="{height + 16 + 16 * row:.1f}" '
@@ -69,8 +69,9 @@ def film_strip(gait: Mapping[str, Any]) -> str:
             )
     width = len(frames) * (_CELL + _GAP) - _GAP
     return (
-        f'<svg role="img" aria-label="{len(frames)} frames of the gait" class="film" '
+        f'<svg role="img" aria-label="{len(frames)} frames of the gait" '
         f'viewBox="0 0 {width:.1f} {height + _LABEL:.1f}" xmlns="http://www.w3.org/2000/svg" '
+        f'style="min-width:{0.7 * width:.0f}px;max-width:{1.1 * width:.0f}px" '
         'stroke-linecap="round"><g font-size="13" text-anchor="middle" '
         'style="font-family:var(--font)">' + "\n".join(parts) + "</g></svg>"
     )
@@ -87,6 +88,11 @@ def speed(gait: Mapping[str, Any]) -> str:
     pace = f", {numbers.significant(distance / seconds)} m/s" if seconds else ""
     way = f"{numbers.significant(distance)} m in {numbers.significant(seconds)} s{pace}"
     return f"{way}; the return of this episode is {numbers.significant(float(gait['return']), 4)}"
+
+
+def _fixed(value: object) -> str:
+    """Two digits after the point; never a minus before zero."""
+    return f"{round(float(str(value)), 2) + 0.0:.2f}".replace("-", numbers.MINUS)
 
 
 def _extent(

@@ -186,9 +186,9 @@ def _dense_twin(run: RunData) -> tuple[str, str, str] | None:
     if ours is None or dense is None or run.planned_steps is None:
         return None
     told = (
-        f"for the same steps in the dense reference, from {numbers.significant(dense)} ms a step, "
-        f"measured here after training; this agent {numbers.significant(ours)} ms "
-        f"({numbers.significant(dense / ours)} times faster); evaluations left out of both"
+        f"in the dense reference, without evaluations: {numbers.significant(dense)} ms a step "
+        f"against {numbers.significant(ours)} ms here, measured on this machine after training "
+        f"({numbers.significant(dense / ours, 2)} times faster)"
     )
     return "dense twin would take", numbers.duration(run.planned_steps * dense / 1000), told
 

@@ -21,7 +21,7 @@ from thrifty.rl.evaluate import Policy, run_episode
 Floats = NDArray[np.float32]
 
 FRAMES = 8
-SECONDS_BETWEEN = 0.1
+SECONDS_BETWEEN = 0.05
 # MuJoCo's numbers of geom types (mjtGeom).
 _PLANE, _SPHERE, _CAPSULE, _CYLINDER = 0, 2, 3, 5
 
@@ -118,7 +118,7 @@ def film(environments: Environments, policy: Policy, number: int) -> dict[str, A
         number: of the episode; decides its seed.
 
     Returns:
-        ``frames``: up to 8, about 0.1 s apart, with ``time`` (seconds), ``position`` (metres along
+        ``frames``: up to 8, about 0.05 s apart, with ``time`` (seconds), ``position`` (metres along
         x since the episode began) and ``limbs`` (end points x0, y0, x1, y1 in metres, x from where
         the trunk is); ``radius`` and ``limb`` of each; ``view``, ``ground``, and the episode's
         ``return``, ``length``, ``seconds`` and ``distance``. None where there is no skeleton.

@@ -36,7 +36,7 @@ from thrifty.sparse.growth import GrowthRule, highest, top
 from thrifty.sparse.handle import Handle
 from thrifty.sparse.schedule import SparsitySchedule
 from thrifty.sparse.scores import LayerState, Score, gradient, magnitude
-from thrifty.sparse.topology import Topology, as_numbers
+from thrifty.sparse.topology import Topology
 from thrifty.sparse.update import LayerChange, TopologyUpdate
 
 __all__ = ["TopologyEvolution"]
@@ -45,6 +45,7 @@ __all__ = ["TopologyEvolution"]
 class _Change(NamedTuple):
     """A decision between `before` and `after`; layers that stay as they are do not appear."""
 
+    layers: dict[str, LayerChange]
     kept: dict[str, Tensor]
     masks: dict[str, Tensor]
     values: dict[str, Tensor]  # weights before the optimizer step, where a regrown link keeps them
@@ -320,7 +321,7 @@ class TopologyEvolution:
             for name, kept in self._pending.kept.items():
                 grad = self.topology.grad(name)
                 if grad is not None:
-                    grad.mul_(as_numbers(kept, grad.dtype))
+                    grad.mul_(kept.view(torch.uint8))
 
     def _decide(
         self, optimizer: torch.optim.Optimizer, extra_gradient: Mapping[str, Tensor]
@@ -340,22 +341,26 @@ class TopologyEvolution:
         moved = round((1 - sparsity) * total) != round((1 - topology.target_sparsity) * total)
         budget = topology.budget(sparsity) if moved else None
         generator = _generator(self.seed, step)
-        change = _Change({}, {}, {}, sparsity, fraction)
+        change = _Change({}, {}, {}, {}, sparsity, fraction)
         for group in topology.groups:
             masks = [topology.mask(name) for name in group]
             n_before = sum(int(mask.sum()) for mask in masks)
             n_after = n_before if budget is None else sum(budget[name] for name in group)
             if n_before == n_after == sum(mask.numel() for mask in masks):
+                change.layers.update(
+                    {n: LayerChange(topology.mask(n).numel(), 0, 0, 0) for n in group}
+                )
                 continue
             state = self._state(group, optimizer, extra_gradient, generator)
             n_kept = min(n_before - math.floor(n_before * fraction), n_after)
             kept = highest(self.drop(state), state.mask, n_kept)
             grown = self.grow(state, ~kept, n_after - n_kept)
-            if int((grown & kept).sum()) or int(grown.sum()) != n_after - n_kept:
+            n_grown, n_wrong = int(grown.sum()), int((grown & kept).sum())
+            if n_wrong or n_grown != n_after - n_kept:
                 raise ValueError(
                     f"the growth rule must choose {n_after - n_kept} of the candidates of "
-                    f"{state.name}, it chose {int((grown & ~kept).sum())} and "
-                    f"{int((grown & kept).sum())} links that are no candidates"
+                    f"{state.name}, it chose {n_grown - n_wrong} and "
+                    f"{n_wrong} links that are no candidates"
                 )
             sizes = [mask.numel() for mask in masks]
             for name, mask, kept_l, grown_l in zip(
@@ -367,6 +372,12 @@ class TopologyEvolution:
             ):
                 change.kept[name] = kept_l.view_as(mask)
                 change.masks[name] = (kept_l | grown_l).view_as(mask)
+                counts = n_before, n_kept, n_grown
+                if len(group) > 1:
+                    counts = int(mask.sum()), int(kept_l.sum()), int(grown_l.sum())
+                n_old, n_stay, n_new = counts
+                regrown = int((mask.flatten() & grown_l).sum())
+                change.layers[name] = LayerChange(n_stay + n_new, n_old - n_stay, n_new, regrown)
                 if self.regrown == "keep":
                     change.values[name] = topology.weight(name).detach().clone()
         return change
@@ -406,42 +417,29 @@ class TopologyEvolution:
 
     def _carry_out(self, change: _Change, optimizer: torch.optim.Optimizer) -> TopologyUpdate:
         topology = self.topology
-        layers: dict[str, LayerChange] = {}
-        for name in topology.names:
-            mask = topology.mask(name)
-            if name not in change.kept:
-                layers[name] = LayerChange(int(mask.sum()), 0, 0, 0)
-                continue
-            kept, new, weight = change.kept[name], change.masks[name], topology.weight(name)
-            stay = mask & new  # the kept links and the regrown ones
-            n_kept, n_new = int(kept.sum()), int(new.sum())
-            layers[name] = LayerChange(
-                n_new, int(mask.sum()) - n_kept, n_new - n_kept, int(stay.sum()) - n_kept
-            )
-            _zero_elsewhere(weight, kept)
+        for name, new in change.masks.items():
+            mask, weight, cut = topology.mask(name), topology.weight(name), ~change.kept[name]
+            weight.masked_fill_(cut, 0.0)
             if self.regrown == "keep":
-                weight.copy_(torch.where(stay & ~kept, change.values[name], weight))
+                regrown = mask & new & cut
+                weight.copy_(torch.where(regrown, change.values[name], weight))
             if self.moments == "zero":
                 parameter = topology.parameter(name)
                 for moment in optimizer.state.get(parameter, {}).values():
                     if isinstance(moment, Tensor) and moment.shape == parameter.shape:
-                        _zero_elsewhere(topology.part(name, moment), kept)
+                        topology.part(name, moment).masked_fill_(cut, 0.0)
             mask.copy_(new)
         topology.target_sparsity = change.sparsity
-        return TopologyUpdate(
-            self.steps, change.drop_fraction, layers, topology.sparsity, topology.survival
-        )
+        layers = {name: change.layers[name] for name in topology.names}
+        total = sum(shape.numel() for shape in topology.shapes.values())
+        sparsity = 1.0 - sum(layer.nnz for layer in layers.values()) / total
+        return TopologyUpdate(self.steps, change.drop_fraction, layers, sparsity, topology.survival)
 
 
 def _generator(seed: int, step: int) -> torch.Generator:
     """Make the generator of one evolution step; SeedSequence keeps (seed, step) pairs apart."""
     state = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)
-
-
-def _zero_elsewhere(tensor: Tensor, kept: Tensor) -> None:
-    """Set the rest of a tensor to 0, also what is not finite; masked_fill_ takes twice as long."""
-    tensor.copy_(torch.where(kept, tensor, torch.zeros((), dtype=tensor.dtype)))
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

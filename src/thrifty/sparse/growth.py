@@ -41,38 +41,42 @@ def highest(scores: Tensor, among: Tensor, k: int) -> Tensor:
         tensor([False,  True, False])
     """
     chosen = torch.zeros_like(among)
-    flat, among = scores.flatten(), among.flatten()
-    count = int(among.sum())
-    k = min(k, count)
+    flat = scores.flatten()
+    positions = _shortlist(flat, among.flatten(), k)  # ascending flat indices
+    k = min(k, positions.numel())
     if k <= 0:
         return chosen
-    positions = _shortlist(flat, among, k, count)  # ascending flat indices
     values = flat.index_select(0, positions)
     best = values.topk(k).values  # descending; NaN sorts first
+    least = best[-1]
     if bool(best[0].isnan()):
         raise ValueError("a score is NaN: the loss or a weight has diverged before this step")
     # Without a stable sort of everything: all above the k-th value, then its ties from the left.
-    above = values > best[-1]
-    ties = (values == best[-1]).nonzero().squeeze(1)[: k - int(above.sum())]
-    above[ties] = True
-    chosen.view(-1)[positions[above]] = True
+    reached = (values >= least).nonzero().squeeze(1)
+    if reached.numel() > k:
+        ties = values.index_select(0, reached) == least
+        late = ties.nonzero().squeeze(1)[k - reached.numel() :]
+        reached = reached[torch.ones_like(ties).index_fill_(0, late, False)]
+    chosen.view(-1).index_fill_(0, positions.index_select(0, reached), True)
     return chosen
 
 
-def _shortlist(scores: Tensor, among: Tensor, k: int, count: int) -> Tensor:
+def _shortlist(scores: Tensor, among: Tensor, k: int) -> Tensor:
     """Return flat indices on offer, ascending, among which the k highest scores are.
 
     Where many are on offer for few places, a sample guesses a bound. All scores that are not below
     it, NaN included, are on the list; if these are fewer than k, everything on offer is.
     """
     size = scores.numel()
-    if count > max(8 * k, _SAMPLE):
-        sample = scores[:: size // _SAMPLE | 1]  # an odd stride meets every column of a matrix
-        rank = 3 * k * sample.numel() // (2 * size) + 16
-        bound = sample.topk(rank, sorted=False).values.min()
-        positions = (among & ~(scores < bound)).nonzero().squeeze(1)
-        if positions.numel() >= k:
-            return positions
+    if size > max(8 * k, _SAMPLE):
+        stride = size // _SAMPLE | 1  # odd, so that it meets every column of a matrix
+        sample = scores[::stride]
+        if 2 * int(among[::stride].sum()) > sample.numel():
+            rank = 3 * k * sample.numel() // (2 * size) + 16
+            bound = sample.topk(rank, sorted=False).values.min()
+            positions = (among & ~(scores < bound)).nonzero().squeeze(1)
+            if positions.numel() >= k:
+                return positions
     return among.nonzero().squeeze(1)
 
 

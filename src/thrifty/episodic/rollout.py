@@ -1,0 +1,206 @@
+"""Episodes of a learner, counted: where a model is known with their exact regret.
+
+The regret of an episode is V*_1(s_1) - V^pi_1(s_1) of the policy that played it, by exact policy
+evaluation, computed anew only when the policy has changed. Without a model regret is unknown and
+stays None: returns and optimistic values are then all there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from thrifty.episodic.environments import Environment
+from thrifty.episodic.mdp import EpisodicMDP, Floats, Integers
+from thrifty.episodic.planning import evaluate, optimal
+from thrifty.episodic.simulator import new_simulator, next_state, starts
+
+
+class Learner(Protocol):
+    """What a learner of a finite MDP offers; `play` may be missing (then steps are interpreted)."""
+
+    name: str
+    switches: int
+
+    def act(self, h: int, s: int) -> int:
+        """Return the action of state s at stage h."""
+        ...
+
+    def observe(self, h: int, s: int, a: int, r: float, s_next: int) -> None:
+        """Learn from one step."""
+        ...
+
+    def end_episode(self) -> None:
+        """Note that an episode is over."""
+        ...
+
+    def values(self) -> Floats:
+        """Return the optimistic V [S] of the first stage."""
+        ...
+
+    def policy(self) -> Integers:
+        """Return the actions [H, S] of the present policy."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that affects the future."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a stored state."""
+        ...
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some episodes, all played with one policy."""
+
+    returns: Floats
+    """[n], sums of rewards in [0, 1]."""
+    regrets: Floats | None
+    """[n], or None where no model is known."""
+    value: float
+    """The optimistic V_1, averaged over the first states of the episodes."""
+    switched: bool
+    """Whether a new plan was made before the first of them."""
+
+
+class Rollout:
+    """A learner on a finite MDP.
+
+    Args:
+        mdp: the truth.
+        learner: learns.
+        seed: decides transitions and first states.
+    """
+
+    def __init__(self, mdp: EpisodicMDP, learner: Learner, seed: int) -> None:
+        self.mdp, self.learner = mdp, learner
+        self.optimum: Floats = optimal(mdp).V[0]
+        self._simulator = new_simulator(mdp, seed)
+        self._evaluated: Integers | None = None
+        self._gap: Floats = np.zeros(mdp.S)
+        self.episodes = 0
+
+    def advance(self, count: int) -> Block:
+        """Play up to `count` episodes, fewer where the policy may change in between."""
+        first = starts(self.mdp, self._simulator, self.episodes, count)
+        switches = self.learner.switches
+        play = getattr(self.learner, "play", None)
+        if play is not None:
+            returns = np.asarray(play(self._simulator, self.episodes, first))
+        else:
+            returns = np.array([self._interpreted(int(first[0]))])
+        first = first[: len(returns)]
+        self.episodes += len(returns)
+        return Block(
+            returns,
+            self.gap()[first],
+            float(self.learner.values()[first].mean()),
+            self.learner.switches != switches,
+        )
+
+    def gap(self) -> Floats:
+        """Return V* - V^pi [S] of the first stage for the policy of the last episode."""
+        policy = self.learner.policy()
+        if self._evaluated is None or not np.array_equal(policy, self._evaluated):
+            self._evaluated = policy.copy()
+            # A policy as good as the best may differ from it by rounding.
+            self._gap = np.maximum(self.optimum - evaluate(self.mdp, policy)[0], 0.0)
+        return self._gap
+
+    def _interpreted(self, s: int) -> float:
+        total, simulator = 0.0, self._simulator
+        for h in range(self.mdp.H):
+            a = self.learner.act(h, s)
+            r = float(self.mdp.r[h, s, a])
+            s_next = int(next_state(simulator, self.episodes, h, s, a))
+            self.learner.observe(h, s, a, r, s_next)
+            total, s = total + r, s_next
+        self.learner.end_episode()
+        return total
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that affects the future."""
+        return {"episodes": self.episodes, "learner": self.learner.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a stored state."""
+        self.episodes = state["episodes"]
+        self.learner.load_state_dict(state["learner"])
+
+
+class FeatureLearner(Protocol):
+    """What a learner offers that sees states through features only."""
+
+    name: str
+    switches: int
+
+    def act(self, h: int, s: Any) -> int:
+        """Return the action of observation s at stage h."""
+        ...
+
+    def observe(self, h: int, s: Any, a: int, r: float, s_next: Any, *, ended: bool) -> None:
+        """Learn from one step."""
+        ...
+
+    def end_episode(self) -> None:
+        """Note that an episode is over."""
+        ...
+
+    def first_value(self) -> float:
+        """Return the optimistic V_1 at the first state of the last episode."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that affects the future."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a stored state."""
+        ...
+
+
+class FeatureRollout:
+    """A learner on an environment whose model is not known: no regret.
+
+    Args:
+        environment: gives features and, where known, rewards.
+        learner: learns.
+        seed: decides the seeds of the episodes.
+    """
+
+    def __init__(self, environment: Environment, learner: FeatureLearner, seed: int) -> None:
+        self.environment, self.learner, self._seed = environment, learner, seed
+        self.episodes = 0
+
+    def advance(self, count: int) -> Block:
+        """Play one episode, whatever `count`: it is the piece of work between two safe points."""
+        environment, learner = self.environment, self.learner
+        switches = learner.switches
+        entropy = np.random.SeedSequence([self._seed, self.episodes])
+        s = environment.reset(int(entropy.generate_state(1, np.uint32)[0]))
+        total = 0.0
+        for h in range(environment.H):
+            a = learner.act(h, s)
+            outcome = environment.step(a)
+            learner.observe(h, s, a, outcome.r, outcome.observation, ended=outcome.ended)
+            total, s = total + outcome.r, outcome.observation
+            if outcome.ended:
+                total += environment.value_after_end(h + 1)
+                break
+        learner.end_episode()
+        self.episodes += 1
+        return Block(np.array([total]), None, learner.first_value(), learner.switches != switches)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that affects the future."""
+        return {"episodes": self.episodes, "learner": self.learner.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a stored state."""
+        self.episodes = state["episodes"]
+        self.learner.load_state_dict(state["learner"])
