@@ -561,10 +561,11 @@ def test_what_is_changed_in_the_learner_counts(kind: Any) -> None:
     changed = agent.predict(np.zeros(3))[0]
     assert abs(changed - before).max() > 0.1
     bias = held.actor.module.net[-1].bias.detach().clone()
+    critic = held.critic.module.q1[-1].bias.detach().clone()
     agent.learn(10)
     # Ten steps of Adam of 3e-4 each cannot undo it; and the one held is up to date.
     torch.testing.assert_close(held.actor.module.net[-1].bias.detach(), bias, atol=0.01, rtol=0)
-    assert not torch.equal(held.actor.module.net[-1].bias, bias)
+    assert not torch.equal(held.critic.module.q1[-1].bias, critic)
     assert agent.learner is held
 
 

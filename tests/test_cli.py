@@ -424,18 +424,29 @@ def test_train_evaluate_and_report_an_agent(command: Command) -> None:
 
 
 def test_the_demo_trains_and_reports(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from thrifty.bench import demo, schema
     from thrifty.recipes import rlx2
 
-    short = rlx2.demo
+    short, measured = rlx2.demo, []
+
+    def measure() -> list[schema.Row]:
+        measured.append(1)
+        values = {demo.AGENT: 0.5, demo.DENSE: 6.0}
+        common = {"case": "c", "metric": demo.METRIC, "statistic": "median", "unit": "ms"}
+        return [schema.Row(implementation=n, value=v, **common) for n, v in values.items()]
+
     monkeypatch.setattr(rlx2, "demo", lambda: small(short("Pendulum-v1", 20)))
+    monkeypatch.setattr(demo, "measure", measure)
     status, out, _ = command("demo", "--quiet")
     assert status == 0
     assert out.splitlines()[-1] == "report: runs/demo/report.html"
-    assert Path("runs/demo/report.html").exists()
+    # 20 steps of 6 ms.
+    assert "dense twin would take</span><b>0.1 s" in Path("runs/demo/report.html").read_text()
     status, out, _ = command("demo", "--quiet")
     assert status == 0
     assert "runs/demo is finished already (20 steps)" in out
     assert out.splitlines()[-1] == "report: runs/demo/report.html"
+    assert len(measured) == 1  # the file is there
 
 
 def small(config: object) -> object:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from thrifty import playback
 from thrifty.playback import record_episode
 
 FPS = 10
@@ -81,6 +82,44 @@ def test_a_long_episode_keeps_every_nth_picture_and_its_speed(tmp_path: Path) ->
         # the step number mod 256, so no two neighbours are equal (equal ones would be merged).
         assert picture.n_frames == 250  # type: ignore[attr-defined]
         assert picture.info["duration"] == 2 * 1000 // FPS
+
+
+class Zero:
+    def predict(self, observation: Any, deterministic: bool = True) -> Any:
+        return np.zeros(6, np.float32)
+
+
+def test_without_opengl_a_mujoco_agent_is_drawn_by_its_limbs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "thrifty-tests/ShortCheetah-v0"
+    if name not in gym.registry:
+        entry = "gymnasium.envs.mujoco.half_cheetah_v5:HalfCheetahEnv"
+        gym.register(name, entry_point=entry, max_episode_steps=12)
+    tried = []
+
+    def fail(self: Any) -> None:
+        tried.append(self)
+        raise RuntimeError("no context")
+
+    monkeypatch.setattr("gymnasium.envs.mujoco.MujocoEnv.render", fail)
+    monkeypatch.setattr(playback, "_FAILED", set())
+    path = tmp_path / "episode.gif"
+    record_episode(Zero(), name, path)
+    with Image.open(path) as picture:
+        assert picture.n_frames == 12  # type: ignore[attr-defined]
+        assert picture.size == (320, 200)
+        assert picture.info["duration"] == 50  # 20 pictures a second
+        dots = np.asarray(picture.convert("RGB"), int)
+    # It shows paper, a grey trunk, a blue and an orange leg, the leg in front on the right.
+    red, green, blue = dots[..., 0], dots[..., 1], dots[..., 2]
+    (_, hind), (_, front) = ((blue > red + 90).nonzero(), (red > blue + 120).nonzero())
+    assert min(len(hind), len(front)) > 300
+    assert hind.mean() < 160 < front.mean()
+    assert (dots.min(-1) > 250).mean() > 0.7
+    assert (abs(red - green) < 25)[dots.min(-1) < 180].sum() > 300
+    record_episode(Zero(), name, path)
+    assert len(tried) == 1  # MuJoCo aborts where a backend that failed is tried again
 
 
 def test_what_cannot_be_drawn_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,11 @@
     python results/rlx2/evidence_1m.py summarise          # summary_1m.md, pictures
     python results/rlx2/evidence_1m.py summarise --claims # and their rows in claims.toml
 
-The runs: `rlx2.td3`, `rlx2.static` and `rlx2.rigl` at the published sparsities for 1,000,000 steps
-on the engine, `rlx2.dense` for 300,000 steps on the reference with the same 8,333 random steps at
-its start; the folders are named RECIPE-ENVIRONMENT-SEED. All evaluate 10 noise-free episodes every
-5,000 steps.
+The runs (run_1m.sh): `rlx2.td3`, `rlx2.static` and `rlx2.rigl` (the last two without multi-step
+targets and dynamic replay, as in the paper's table 2) at the published sparsities for 1,000,000
+steps on the engine; `rlx2.dense` for 300,000 steps on the reference with the same 8,333 random
+steps at its start. Folders are named RECIPE-ENVIRONMENT-SEED. All evaluate 10 noise-free episodes
+every 5,000 steps.
 
 A copy keeps configuration, versions, evaluations and every twentieth training record, numbers
 rounded to seven digits. Runs that are not finished may be there: a figure at some step is made of
@@ -161,9 +162,10 @@ def percent_of(scores: Scores, dense: Scores, generator: np.random.Generator) ->
 def pictures(task: str, agents: dict[str, list[RunData]]) -> None:
     """Draw the learning curves over steps and over processor time."""
     generator = np.random.default_rng(0)
-    over_steps = learning_curves(agents, generator=generator)
+    order = list(NAMES.values())
+    over_steps = learning_curves(agents, generator=generator, colours=order)
     timed = {name: [over_processor(run) for run in runs] for name, runs in agents.items()}
-    over_time = learning_curves(timed, generator=generator, over="wall_seconds")
+    over_time = learning_curves(timed, generator=generator, over="wall_seconds", colours=order)
     if over_steps is not None:
         over_steps.savefig(HERE / f"curves_1m_{task}.png", dpi=150)
     if over_time is not None:

@@ -282,14 +282,13 @@ def train_theirs(package: str, name: str, environment: str, seed: int, trial: Tr
         device="cpu",
         **settings,
     )
-    names = "learning_rate buffer_size batch_size learning_starts tau gamma train_freq"
-    names += " gradient_steps policy_delay target_policy_noise target_noise_clip ent_coef n_steps"
-    names += " target_entropy action_noise"
     trial.describe(
-        configuration={
-            key: str(getattr(model, key)) for key in names.split() if hasattr(model, key)
-        }
-        | {"hidden": str(getattr(model.policy, "net_arch", ""))}
+        configuration={name: str(getattr(model, name)) for name in STATED if hasattr(model, name)},
+        hidden={
+            name: str(getattr(model.policy, name))
+            for name in ("net_arch", "net_arch_pi", "net_arch_qf")
+            if hasattr(model.policy, name)
+        },
     )
     model.learn(PLANNED_STEPS * 10, callback=Watch(), log_interval=None)
 
@@ -312,6 +311,22 @@ THEIRS = {
     "sbx_sac": ("sbx", "SAC"),
     "sb3_td3": ("stable_baselines3", "TD3"),
 }
+STATED = (
+    "learning_rate",
+    "buffer_size",
+    "batch_size",
+    "learning_starts",
+    "tau",
+    "gamma",
+    "gradient_steps",
+    "policy_delay",
+    "target_policy_noise",
+    "target_noise_clip",
+    "ent_coef_init",
+    "target_entropy",
+    "n_steps",
+    "action_noise",
+)
 OTHERS = ("stable_baselines3", "sbx_rl", "jax")
 
 

@@ -29,6 +29,8 @@ _REMEDY = (
     "on a machine without a screen set MUJOCO_GL=egl (graphics driver) or MUJOCO_GL=osmesa "
     "(software; the system's package libosmesa6) before the command"
 )
+# Backends that did not work in this process: MuJoCo aborts it where one is tried again.
+_FAILED: set[str] = set()
 _PAPER, _LINE = "#ffffff", "#6e7781"
 _LIMBS = ("#6e7781", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
@@ -92,9 +94,13 @@ def _painter(env: Any, name: str) -> Callable[[], Image.Image]:
     """What draws the environment: itself, or lines for its limbs where MuJoCo has no OpenGL."""
     skeleton = skeleton_of(env)
     if skeleton is not None:
+        backend = os.environ.get("MUJOCO_GL", "")
+        if backend in _FAILED:
+            return Sketch(skeleton).draw
         try:
             _draw(env, name)
         except ValueError:
+            _FAILED.add(backend)
             return Sketch(skeleton).draw
     return lambda: _draw(env, name)
 

@@ -364,6 +364,7 @@ def test_a_shared_features_extractor_stays_dense(kind: Any, shared: bool, tmp_pa
     sparsify_agent(model, steps=10, update_every=2)
     names = [n for one in model.policy.sparsity.topologies.values() for n in one.names]
     assert any(name.startswith("features_extractor") for name in names) is not shared
+    model.set_logger(Logger(None, []))
     model.learn(8)
     model.save(tmp_path / "agent.zip")
     loaded = kind.load(tmp_path / "agent.zip", device="cpu")

@@ -78,3 +78,15 @@ def test_indices_that_compiled_code_must_not_see(name: str, values: np.ndarray) 
     index.validate()
     with pytest.raises(ValueError, match=f"index array {name} must"):
         dataclasses.replace(index, **{name: values}).validate()
+
+
+def test_a_layer_norm_has_its_place_behind_the_biases() -> None:
+    index, full = LayerIndex.of(MASK), LayerIndex.of(np.ones((1, 2), np.bool_))
+    arena = Arena({"a": (full,), "b": (index, full)}, targets=("b",), normed=("b",))
+    # a: 2 links, 1 bias. b: 3 links, 2 biases, 2 gains, 2 offsets; 2 links, 1 bias; then its copy.
+    assert [layer.norm for layer in arena.layers["a"]] == [-1]
+    assert [layer.norm for layer in arena.layers["b"]] == [8, -1]
+    assert [layer.values for layer in arena.layers["b"]] == [3, 12]
+    assert [layer.norm for layer in arena.layers["b_target"]] == [20, -1]
+    assert arena.span == {"a": (0, 3), "b": (3, 15), "b_target": (15, 27)}
+    assert (arena.trained, arena.size) == (15, 27)

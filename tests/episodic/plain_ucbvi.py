@@ -10,9 +10,9 @@ prior > 0 is ridge regression on one-hot features with lambda = prior (its mean 
 matrix diagonal with entries prior + n); prior = 0 is UCBVI itself, where an unvisited pair is worth
 H - h. Plans are made at the first episode and then
 
-- "determinant": when at some stage the product of all prior + n has doubled since the last plan. Choose
-  a prior for which no product is exactly doubled, or rounding decides;
-- "visits": when the visits of some pair have doubled since the last plan (from 0: at the first one);
+- "determinant": when at some stage the product of all prior + n has doubled since the last plan
+  (choose a prior for which no product is exactly doubled, or rounding decides);
+- "visits": when the visits of some pair have doubled since the last plan (from 0: at the first);
 - "episode": before every episode.
 """
 

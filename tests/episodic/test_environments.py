@@ -164,6 +164,22 @@ def test_an_early_end_is_continued_by_stages_of_original_reward_zero() -> None:
     assert env.original_return(unit + env.value_after_end(h)) == pytest.approx(original)
 
 
+def test_an_observation_stays_what_it_was() -> None:
+    class Reusing(Line):
+        state = np.zeros(1)
+
+        def step(self, action: Any) -> Any:
+            self.state[:], *rest = super().step(action)
+            return self.state, *rest
+
+    env = FeatureEnvironment(Reusing(), phi, 8, reward_range=(-12, 18))
+    env.reset(seed=0)
+    first = env.step(1).observation
+    before = first.copy()
+    env.step(1)
+    assert_array_equal(first, before)
+
+
 def test_known_rewards_are_mapped() -> None:
     env = line(reward=lambda h, s: [-12.0 + h, 18.0])
     s = env.reset(seed=0)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from thrifty.episodic import EpisodicMDP, evaluate, optimal
-from thrifty.episodic import icvar_bpi, icvar_rm
+from thrifty.episodic import EpisodicMDP, evaluate, icvar_bpi, icvar_rm, optimal
 from thrifty.episodic.cvar import iterated_cvar, worst_path
 from thrifty.episodic.icvar_bpi import ICVaRBPI
 from thrifty.episodic.icvar_rm import ICVaRRM

@@ -72,7 +72,7 @@ def test_lock_is_valid(seed: int, H: int, A: int, observations: int) -> None:
 @given(seeds, st.integers(2, 6), st.integers(2, 12), st.integers(0, 5), st.floats(0.0, 1.0))
 def test_lottery_is_valid(seed: int, half: int, H: int, mixtures: int, drift: float) -> None:
     mdp = lottery(2 * half, H, rng(seed), mixtures=mixtures, drift=drift)
-    assert (mdp.d, mdp.S, mdp.A) == (2 * half + 2, half + 3, 2 * half + mixtures)
+    assert (mdp.d, mdp.S, mdp.A) == (2 * half + 2, half + 4, half + mixtures)
     assert_valid(mdp)
 
 
@@ -165,22 +165,32 @@ def test_who_never_dives_right_gets_a_hundredth() -> None:
 
 @given(seeds, st.integers(2, 6), st.integers(2, 12), st.integers(0, 5))
 @settings(max_examples=20)
-def test_the_good_lottery_is_best_and_noisy(seed: int, half: int, H: int, mixtures: int) -> None:
-    d = 2 * half
-    mdp = lottery(d, H, rng(seed), mixtures=mixtures)
-    plan = optimal(mdp)
-    assert plan.V[0, 0] == pytest.approx(0.6 * (H - 1), abs=1e-12)
-    pure = np.sort(plan.Q[0, 0, :d])
-    # The bad lotteries, the rungs between .45 and .55 (drift moves them inwards), the good one.
-    assert_allclose(pure[: half - 1], 0.4 * (H - 1), rtol=0, atol=1e-12)
-    assert np.all(pure[half - 1 : -1] >= 0.45 * (H - 1) - 1e-12)
-    assert np.all(pure[half - 1 : -1] <= 0.55 * (H - 1) + 1e-12)
+def test_lotteries_are_noisy_and_the_ladder_is_not(
+    seed: int, half: int, H: int, mixtures: int
+) -> None:
+    mdp = lottery(2 * half, H, rng(seed), mixtures=mixtures)
+    plan, left = optimal(mdp), H - 1
     V = plan.V[1]
-    variance = mdp.P[0, 0] @ (V * V) - (mdp.P[0, 0] @ V) ** 2
-    noisy = mdp.P[0, 0, :d, 1] > 0
-    assert noisy.sum() == half
-    assert_allclose(variance[:d][noisy], 0.24 * (H - 1) ** 2, rtol=1e-12)
-    assert np.all(variance[:d][~noisy] <= 0.01 * (0.1 * (H - 1)) ** 2 + 1e-12)
+    variance = mdp.P[0] @ (V * V) - (mdp.P[0] @ V) ** 2
+    # The casino: one lottery of .6 and the others of .4, each with variance .24 (H - 1)^2.
+    casino = np.sort(plan.Q[0, 0, :half])
+    assert_allclose(casino[:-1], 0.4 * left, rtol=0, atol=1e-12)
+    assert casino[-1] == plan.V[0, 0] == pytest.approx(0.6 * left, abs=1e-12)
+    assert_allclose(variance[0, :half], 0.24 * left**2, rtol=1e-12)
+    # The ladder: rungs between .45 and .55 (drift moves them inwards), almost without noise.
+    ladder = plan.Q[0, 1, :half]
+    assert len(np.unique(ladder)) == half
+    assert np.all(ladder >= 0.45 * left - 1e-12)
+    assert np.all(ladder <= 0.55 * left + 1e-12)
+    assert np.all(variance[1, :half] <= 0.01 * (0.1 * left) ** 2 + 1e-12)
+    assert np.all(plan.Q[0, :2, half:] <= plan.V[0, :2, None] + 1e-12)  # mixtures
+    assert value(mdp, plan.V) == pytest.approx((0.6 * left + ladder.max()) / 2)
+
+
+def test_ladder_without_drift_is_sure() -> None:
+    mdp = lottery(6, 5, rng(3), drift=0.0)
+    # Four stages of .45, .5 and .55.
+    assert_allclose(np.sort(optimal(mdp).Q[0, 1]), [1.8, 2.0, 2.2])
 
 
 # ---------------------------------------------------------------------- hard instance

@@ -58,7 +58,7 @@ def test_next_states_follow_the_mixture() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_optimal_value_against_a_finite_mdp(seed: int) -> None:
     """With states rounded to cells the model is a finite linear MDP, planned exactly."""
-    mdp, cells = LatentMDP(d=4, A=3, H=5, rng=rng(seed), sharpness=1.0), 800
+    mdp, cells = LatentMDP(d=4, A=3, H=5, rng=rng(seed), sharpness=1.0), 400
     edges = np.arange(cells + 1) / cells
     # The share of a kernel's interval that lies in a cell is its probability.
     inside = np.clip(edges[None, None], mdp.low[..., None], mdp.high[..., None])

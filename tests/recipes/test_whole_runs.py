@@ -72,11 +72,17 @@ def test_sac_solves_pendulum(sparsity: float) -> None:
     assert last["return_mean"] > -250
 
 
-def test_the_demo_beats_a_random_policy_by_200() -> None:
-    """Median of three seeds; some three minutes each."""
-    gains = []
+def test_the_demo_learns_to_run() -> None:
+    """Median of three seeds; one to four minutes each."""
+    reached, limbs = [], 8  # of the half cheetah
     for seed in range(3):
         records = run(rlx2.demo().build(seed))
-        control = next(r for r in records if r["kind"] == "random_policy")["return_mean"]
-        gains.append(records[-1]["return_mean"] - control)
-    assert np.median(gains) >= 200
+        assert records[0]["backend"] == "engine"
+        returns = [r["return_mean"] for r in records if r["kind"] == "evaluation"]
+        reached.append(np.mean(returns[-3:]))  # after 140,000 steps and later
+        (gait,) = (r for r in records if r["kind"] == "gait")
+        assert [len(frame["limbs"]) for frame in gait["frames"]] == [limbs] * 8
+        # The filmed episode is the first of the last evaluation.
+        last = next(r for r in reversed(records) if r["kind"] == "evaluation")
+        assert gait["return"] == last["returns"][0]
+    assert np.median(reached) >= 1_500

@@ -94,6 +94,42 @@ def test_the_page_of_one_run(make_run: MakeRun) -> None:
     ]
 
 
+def test_a_gait_is_shown_as_a_film_strip(make_run: MakeRun) -> None:
+    frame = {"time": 2.0, "position": 1.5, "limbs": [[0.0, 0.0, 0.0, 1.0]]}
+    gait = {"kind": "gait", "step": 20, "frames": [frame], "radius": [0.1], "limb": [1]}
+    gait |= {"ground": 0.0, "view": "side", "return": 7.0, "seconds": 5.0, "distance": 4.0}
+    html = write_report([make_run("side", records=[gait])]).read_text(encoding="utf-8")
+    assert_self_contained(html)
+    assert "Gait 1.50 m 2.00 s" in Page(html).text
+    assert "after 20 steps: 4 m in 5 s, 0.8 m/s; the return of this episode is 7." in html
+    assert "0.5 m apart" in html
+    flat = gait | {"ground": None, "view": "above"}
+    page = read(write_report([make_run("above", records=[gait, flat])]))
+    assert "Seen from above." in page.text  # the last one counts
+    assert "0.5 m apart" not in page.text
+    assert "Gait" not in read(write_report([make_run("none", records=[])])).texts
+
+
+def test_the_dense_twin_is_told_where_it_was_timed(make_run: MakeRun) -> None:
+    folder = make_run("timed")
+    assert "dense twin would take" not in read(write_report([folder])).text
+    rows = [
+        {"metric": "milliseconds_per_step", "implementation": name, "statistic": "median"}
+        | {"value": value}
+        for name, value in (("demo agent, engine", 0.5), ("dense twin, reference", 6.0))
+    ]
+    (folder / "bench.json").write_text(json.dumps({"rows": rows}))
+    # 20,000 steps of 6 ms are 120 s, and 6 / 0.5 = 12.
+    text = read(write_report([folder])).text
+    assert "dense twin would take 2 min 0 s" in text
+    assert "6 ms a step against 0.5 ms here" in text
+    assert "12 times faster" in text
+    (folder / "bench.json").write_text(json.dumps({"rows": rows[:1]}))
+    assert "dense twin would take" not in read(write_report([folder])).text
+    (folder / "bench.json").write_text("{")
+    assert "dense twin would take" not in read(write_report([folder])).text
+
+
 def test_the_return_is_the_mean_over_the_last_tenth(make_run: MakeRun) -> None:
     records = [{"kind": "random_policy", "step": 0, "return_mean": -10.0}] + [
         {"kind": "evaluation", "step": step, "return_mean": float(step)} for step in range(31)

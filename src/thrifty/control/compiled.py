@@ -283,8 +283,8 @@ class CompiledLearner:
 
     def synchronise(self) -> None:
         """Bring the reference's weights, targets and optimizers up to date."""
-        if self._targets_are_dense():
-            return  # no update of the engine's yet
+        if self._lent or self._targets_are_dense():
+            return  # it is, or there was no update of the engine's yet
         for network in self.reference.networks():
             self._bring(network)
         self._bring_rest()

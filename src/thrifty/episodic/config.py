@@ -105,7 +105,7 @@ class HardConfig:
     """The paper's d."""
     H: int = 10
     """Stages of an episode."""
-    gap: float = 8.0
+    gap: float = 4.0
     """Multiplier of the gap."""
     instance_seed: int = 0
     """Draws the instance."""

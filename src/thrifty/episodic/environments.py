@@ -54,6 +54,9 @@ class Environment(Protocol):
     def value_after_end(self, h: int) -> float:
         """Return the sum of the rewards of stages h, ..., H-1 of an episode that has ended."""
 
+    def original_return(self, value: float) -> float:
+        """Return a sum of H rewards in [0, 1] in the environment's units."""
+
 
 class FeatureEnvironment:
     """A Gymnasium environment with discrete actions, seen through a feature map.
@@ -107,7 +110,7 @@ class FeatureEnvironment:
         """Start an episode that depends on the seed alone; return the first observation."""
         self._h = 0
         observation, _ = self._env.reset(seed=seed)
-        return observation
+        return _kept(observation)
 
     def step(self, a: int) -> Outcome:
         """Take an action.
@@ -124,7 +127,7 @@ class FeatureEnvironment:
                 f"{self.name} cut the episode off after {h + 1} steps: choose that as the horizon"
             )
         self._h = h + 1
-        return Outcome(float(r), observation, bool(terminated))
+        return Outcome(float(r), _kept(observation), bool(terminated))
 
     def features(self, h: int, observation: Any) -> Floats:
         """Return the features of every action, [A, d].
@@ -266,6 +269,11 @@ def _refuse_ambiguous_ends(
             f"{name} enters state {int(np.argmax(both))} both with and without ending the episode: "
             "it has no table with this state absorbing"
         )
+
+
+def _kept(observation: Any) -> Any:
+    """Return an observation that later steps do not change: some environments reuse one array."""
+    return observation.copy() if isinstance(observation, np.ndarray) else observation
 
 
 def _made(env: Any) -> tuple[Any, str]:

@@ -1,12 +1,12 @@
 """LSVI-UCB and LSVI-UCB+ where states are too many to list: only features of what was met.
 
-Q_h is the minimum over the plans so far of r + <w, phi> + beta |phi|, each a *quadratic* (w, Sigma^-1)
-that is kept; without monotony the last one is all. A step costs O(N A d^2) for N plans (N = 1
-without monotony; N = O(d H log K) else): it evaluates Q at the new state and adds one term to the
-right-hand sides, for the values are frozen. Only a plan goes through the samples again: each keeps
-the features of its next state and the values there so far, so one new quadratic is evaluated, and
-the minimum taken with what is kept. Plans come at geometrically growing times, so their cost over
-the whole run is linear in it.
+Q_h is the minimum over the plans so far of r + <w, phi> + beta |phi|. Each plan is a *quadratic*
+(w, Sigma^-1) that is kept; without monotony the last one is all. A step costs O(N A d^2) for N
+plans (N = 1 without monotony; N = O(d H log K) else): it evaluates Q at the new state and adds one
+term to the right-hand sides, for the values are frozen. Only a plan goes through the samples again:
+each keeps the features of its next state and the values there so far, so one new quadratic is
+evaluated, and the minimum taken with what is kept. Plans come at geometrically growing times, so
+their cost over the whole run is linear in it.
 
 On a finite MDP this equals :mod:`thrifty.episodic.lsvi_ucb` and
 :mod:`thrifty.episodic.lsvi_ucb_plus`, up to the order of sums. The legend is that of the latter.

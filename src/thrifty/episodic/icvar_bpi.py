@@ -7,9 +7,10 @@ all bonuses hold, V_low <= V^pi <= V* <= V_up, so the policy loses at most V_up(
 Where we differ. The paper's G bounds this difference by a recursion, G_h = 2 bonus + (tail weights
 of V_low) G_{h+1}; we stop on the difference itself, which is at most G. The pessimistic side is for
 a policy that depends on the data, so the bonus must hold for all V at once: CVaR moves by at most
-(range / alpha) times the total variation distance, hence beta = H sqrt((S log 2 + log(1/delta')) / 2)
-by Weissman's bound (:func:`theory_beta`). The gap is looked at whenever a plan is made (visits of a
-pair have doubled), which can stop later than looking after every episode, never wrongly.
+(range / alpha) times the total variation distance, and Weissman's bound for it gives the beta of
+:func:`theory_beta`, H sqrt((S log 2 + log(1/delta')) / 2). The gap is looked at whenever a plan is
+made (visits of a pair have doubled), which can stop later than looking after every episode, never
+wrongly.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def theory_beta(
 
     Example:
         >>> round(theory_beta(states=4, actions=2, horizon=2, visits=100, delta=0.1), 2)
-        4.86
+        4.85
     """
     union = math.log(stages * states * actions * visits / delta)
     return horizon * math.sqrt((states * math.log(2.0) + union) / 2.0)

@@ -105,7 +105,7 @@ def theory_beta(
 
     Example:
         >>> round(theory_beta(horizon=5, dimension=5, episodes=30000, regulariser=1, delta=0.01), 1)
-        22.6
+        23.5
     """
     H, d = horizon, dimension
     log_det = d * np.log(1.0 + episodes * H * H / (d * regulariser))

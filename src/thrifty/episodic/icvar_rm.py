@@ -4,7 +4,8 @@ Du, Wang and Huang, "Provably efficient risk-sensitive reinforcement learning: i
 worst path" (ICLR 2023), algorithm 1:
 
     Q_h = min { r + CVaR_{p^(. | s, a)}(V_{h+1}) + (H / alpha) sqrt(L / n(s, a)), H },
-    L = log(5 K H S A / delta);  regret O(min{1/sqrt(min w), alpha^-(H-1)/2} H S sqrt(K H A) / alpha).
+    L = log(5 K H S A / delta);
+    regret O(min{1 / sqrt(min w), alpha^(-(H-1)/2)} H S sqrt(K H A) / alpha), up to logarithms.
 
 Where we differ: the bonus is (beta / alpha) / sqrt(n), with beta = H sqrt(L) in theory; the sum of
 CVaR and bonus is clipped to max V_{h+1}, which is still optimistic and implies the paper's bound H;
@@ -66,6 +67,6 @@ def theory_beta(*, states: int, actions: int, horizon: int, episodes: int, delta
 
     Example:
         >>> round(theory_beta(states=4, actions=2, horizon=2, episodes=100, delta=0.1), 2)
-        6.73
+        6.72
     """
     return horizon * math.sqrt(math.log(5.0 * episodes * horizon * states * actions / delta))

@@ -140,26 +140,29 @@ def deep_sea(N: int, rng: np.random.Generator) -> EpisodicMDP:
 def lottery(
     d: int, H: int, rng: np.random.Generator, *, mixtures: int = 0, drift: float = 0.01
 ) -> LinearMDP:
-    """Noisy arms beside almost sure ones: the family on which weighting by variance can pay.
+    """Noisy choices beside almost sure ones: built so that weighting by variance can pay.
 
-    In the hub, at stage 0, an action chooses one of d kernels or a mixture; what it leads to lasts
-    for the other H - 1 stages. The first half of the kernels are lotteries: a jackpot that pays 1
-    per stage with probability .6 (one of them) or .4 (the others), else a dead state that pays 0.
-    Kernel i of the second half leads to rung i, and to a neighbouring rung with probability
-    ``drift``; a rung pays m_i per stage, evenly spaced over [.45, .55], and drifts in the same way.
-    Kernels are numbered in an order drawn by ``rng``; ``mixtures`` further actions have
-    Dirichlet(1) features. States: hub, jackpot, dead, d/2 rungs; in the features, of dimension d +
-    2, rung i has the feature of its kernel, jackpot and dead one of their own.
+    An episode starts in the casino or at the ladder, each with probability 1/2; what is chosen
+    there, at stage 0, lasts for the other H - 1 stages. In the casino an action is one of d/2
+    lotteries: a jackpot that pays 1 per stage with probability .6 (one of them) or .4 (the others),
+    else a dead state that pays 0. At the ladder an action leads to one of d/2 rungs, or to a
+    neighbouring rung with probability ``drift``; a rung pays m_i per stage, evenly spaced over
+    [.45, .55], and drifts in the same way. The actions are numbered in orders drawn by ``rng``;
+    ``mixtures`` further ones in either room have Dirichlet(1) features over the room's kernels, and
+    are never better than all of these. States: casino, ladder, jackpot, dead, d/2 rungs. Feature
+    dimension d + 2: one per lottery, one per rung (leading to it and staying on it are the same
+    kernel), one each for jackpot and dead.
 
-    Known facts: V* = .6 (H - 1), by the good lottery; the best rung is worth at most .55 (H - 1).
-    The variance of V_2(s') is .24 (H - 1)^2 for lotteries and at most drift (.1 (H - 1))^2 for
-    rungs, so a bonus wide enough for the first is far too wide for the second.
+    Known facts: V*(casino) = .6 (H - 1), and the best rung is worth at most .55 (H - 1). The
+    variance of V_1(s') is .24 (H - 1)^2 for every lottery and at most drift (.1 (H - 1))^2 at the
+    ladder. With one width of the bonus for all, a width that keeps the good lottery makes a learner
+    try each rung of gap g about .24 ((H - 1) / g)^2 times.
 
     Args:
-        d: kernels that can be chosen, even, at least 4.
+        d: lotteries and rungs together, even, at least 4.
         H: horizon, at least 2.
-        rng: draws order and mixtures.
-        mixtures: number of actions beyond the d pure ones.
+        rng: draws orders and mixtures.
+        mixtures: number of actions beyond the d/2 pure ones.
         drift: probability of changing to a neighbouring rung, in [0, 1].
 
     Reference: ours.
@@ -171,29 +174,33 @@ def lottery(
         raise ValueError(f"d must be even (half lotteries, half rungs), not {d}")
     if not 0.0 <= drift <= 1.0:
         raise ValueError(f"drift is a probability, not {drift}")
-    half, A, S = d // 2, d + mixtures, 3 + d // 2
-    jackpot, dead, first_rung = 1, 2, 3
-    mu = np.zeros((d + 2, S))
-    mu[:half, jackpot] = 0.4
-    mu[0, jackpot] = 0.6
-    mu[:half, dead] = 1.0 - mu[:half, jackpot]
+    half = d // 2
+    casino, ladder, jackpot, dead, rungs = 0, 1, 2, 3, np.arange(half) + 4
+    mu = np.zeros((d + 2, 4 + half))
+    mu[:half, jackpot], mu[:half, dead] = 0.4, 0.6
+    mu[0, [jackpot, dead]] = 0.6, 0.4
     for i in range(half):
-        row = mu[half + i, first_rung:]
-        row[i] = 1.0 - drift
         neighbours = [j for j in (i - 1, i + 1) if 0 <= j < half]
-        row[neighbours] += drift / len(neighbours)
+        mu[half + i, rungs[i]] = 1.0 - drift
+        mu[half + i, rungs[neighbours]] = drift / len(neighbours)
     mu[d, jackpot] = mu[d + 1, dead] = 1.0
     theta = np.zeros((H, d + 2))
     theta[1:, half:d] = np.linspace(0.45, 0.55, half)
     theta[1:, d] = 1.0
-    order = rng.permutation(d)
-    phi = np.zeros((S, A, d + 2))
-    phi[0, :d, :d] = np.eye(d)[order]
-    phi[0, d:, :d] = rng.dirichlet(np.ones(d), size=mixtures)
+    phi = np.zeros((4 + half, half + mixtures, d + 2))
+    for room, kernels in ((casino, np.arange(half)), (ladder, half + np.arange(half))):
+        phi[room, np.arange(half), rng.permutation(kernels)] = 1.0
+        phi[room, half:, kernels] = rng.dirichlet(np.ones(half), size=mixtures).T
     phi[jackpot, :, d] = phi[dead, :, d + 1] = 1.0
     for i in range(half):
-        phi[first_rung + i, :, half + i] = 1.0
-    return LinearMDP.from_parts(phi, mu, theta, name=f"lottery(d={d}, H={H}, mixtures={mixtures})")
+        phi[rungs[i], :, half + i] = 1.0
+    return LinearMDP.from_parts(
+        phi,
+        mu,
+        theta,
+        initial=np.where(np.arange(4 + half) < 2, 0.5, 0.0),
+        name=f"lottery(d={d}, H={H}, mixtures={mixtures})",
+    )
 
 
 def hard_instance(

@@ -60,31 +60,33 @@ class LatentMDP:
         self.low: Floats = rng.random((H, d)) * (1.0 - length)  # of the kernels' intervals
         self.high: Floats = self.low + length
         self.theta: Floats = rng.random((H, d))
-        self._h, self._s = 0, np.zeros(1)
         self._rng = np.random.default_rng(0)
+        self._enter(0, np.zeros(1))
 
     # ------------------------------------------------------------------ as an environment
 
     def reset(self, seed: int) -> Floats:
         """Start an episode that depends on the seed alone; return the first state, [1]."""
         self._rng = np.random.default_rng(seed)
-        self._h, self._s = 0, self._rng.random(1)
-        return self._s
+        return self._enter(0, self._rng.random(1))
 
     def step(self, a: int) -> Outcome:
         """Take an action: two uniform numbers, the kernel's and the state's."""
-        h, phi = self._h, self.features(self._h, self._s)[a]
+        h, phi = self._h, self._phi[a]
         of_kernel, of_state = self._rng.random(2)
         cdf = np.cumsum(phi)
         j = int(np.searchsorted(cdf / cdf[-1], of_kernel, side="right"))
-        self._s = np.array([self.low[h, j] + of_state * (self.high[h, j] - self.low[h, j])])
-        self._h = h + 1
-        return Outcome(float(phi @ self.theta[h]), self._s, False)
+        s = np.array([self.low[h, j] + of_state * (self.high[h, j] - self.low[h, j])])
+        return Outcome(float(phi @ self.theta[h]), self._enter(h + 1, s), False)
+
+    def _enter(self, h: int, s: Floats) -> Floats:
+        self._h, self._s, self._phi = h, s, self.features_of(s)[0]
+        return s
 
     def features(self, h: int, observation: Floats) -> Floats:
         """Return the features of every action, [A, d]; they are the same at every stage."""
-        phi: Floats = self.features_of(observation)[0]
-        return phi
+        # A learner asks about the present state, more than once.
+        return self._phi if observation is self._s else np.asarray(self.features_of(observation)[0])
 
     def rewards(self, h: int, observation: Floats) -> Floats:
         """Return the rewards of every action, [A]."""

@@ -14,8 +14,8 @@ algorithm, equal to LSVI-UCB++ up to constants (:mod:`thrifty.episodic.weighting
     at every step: Sigma_h += sbar^-2 phi phi', with sbar^2 of the episode's first Sigma_h
 
 w, wpes and w2 regress V, Vpes and V^2 on all samples so far, at every step: only Q is frozen.
-Between two switches the values are frozen too, so the right-hand sides sum_i sbar_i^-2 phi_i f(s'_i)
-grow by one term a sample, and a step costs O(d^2).
+Between two switches the values are frozen too, so the right-hand sides, the sums of sbar_i^-2 phi_i
+f(s'_i), grow by one term a sample, and a step costs O(d^2).
 
 The original form of ICML 2022 is an ablation: ``monotone=False, switch="episode", gap="over"``.
 Then D is the distance between an over-optimistic value (bonus beta_bar) and the pessimistic one.

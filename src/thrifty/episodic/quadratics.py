@@ -112,7 +112,7 @@ def evaluate(quadratics, plans, h, features, r, out, H, c, options):
 
 @njit(**_COMPILE)
 def _one(quadratics, n, h, phi, r, H, c, options):
-    _, weighted, over, estimate, beta_reward = options
+    _, weighted, _, estimate, beta_reward = options
     top = float(H - h)
     u = np.sqrt(quadratic(quadratics.inverse[h, n], phi))
     reward, doubt = r, 0.0

@@ -47,9 +47,10 @@ def starts(mdp: EpisodicMDP, simulator: Simulator, first: int, count: int) -> In
     if isinstance(mdp.initial, np.ndarray):
         cdf = np.cumsum(mdp.initial)
         numbers = _start_numbers(simulator.key, first, count, mdp.H)
-        return np.searchsorted(cdf / cdf[-1], numbers, side="right").astype(np.int64)
+        return np.asarray(np.searchsorted(cdf / cdf[-1], numbers, side="right"), np.int64)
     unused = np.random.default_rng(0)  # no number is drawn where the start is no law
-    return np.asarray(mdp.starts(first, count, unused), dtype=np.int64)
+    chosen: Integers = np.asarray(mdp.starts(first, count, unused), dtype=np.int64)
+    return chosen
 
 
 @njit(**_COMPILE)

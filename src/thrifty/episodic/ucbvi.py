@@ -1,4 +1,4 @@
-"""UCBVI: optimistic value iteration on counts, for tabular MDPs (Azar, Osband and Munos, ICML 2017).
+"""UCBVI: optimistic value iteration on counts, for tabular MDPs (Azar, Osband, Munos, ICML 2017).
 
     Q_h = min { r_h + P^_h V_{h+1} + beta / sqrt(n_h(s, a)), Q of before, H - h },  unvisited: H - h
 

@@ -144,7 +144,7 @@ def theory_beta(d: int, H: int, K: int, delta: float) -> float:
 
 
 def reward_beta(d: int, H: int, K: int, delta: float, regulariser: float) -> float:
-    """Return the bonus factor of regressed rewards in [0, 1] (Abbasi-Yadkori et al. 2011, theorem 2).
+    """Return the bonus factor of regressed rewards (Abbasi-Yadkori et al. 2011, theorem 2).
 
     Noise in [0, 1] is 1/2-sub-Gaussian, |theta| <= sqrt(d), and all H stages hold together.
     """

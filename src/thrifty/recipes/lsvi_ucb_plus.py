@@ -140,7 +140,7 @@ def hard(
     steps: int = 10_000,
     d: int = 4,
     H: int = 10,
-    gap: float = 8.0,
+    gap: float = 4.0,
     learner: LearnerName = "lsvi_ucb_plus",
 ) -> EpisodicConfig:
     """Learn the lower bound's instance, which is made for the number of episodes.

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from thrifty.sparse.growth import GrowthRule, highest, top
 from thrifty.sparse.handle import Handle
+from thrifty.sparse.masks import count, keep_only
 from thrifty.sparse.schedule import SparsitySchedule
 from thrifty.sparse.scores import LayerState, Score, gradient, magnitude
 from thrifty.sparse.topology import Topology
@@ -344,7 +345,7 @@ class TopologyEvolution:
         change = _Change({}, {}, {}, {}, sparsity, fraction)
         for group in topology.groups:
             masks = [topology.mask(name) for name in group]
-            n_before = sum(int(mask.sum()) for mask in masks)
+            n_before = sum(count(mask) for mask in masks)
             n_after = n_before if budget is None else sum(budget[name] for name in group)
             if n_before == n_after == sum(mask.numel() for mask in masks):
                 change.layers.update(
@@ -355,7 +356,7 @@ class TopologyEvolution:
             n_kept = min(n_before - math.floor(n_before * fraction), n_after)
             kept = highest(self.drop(state), state.mask, n_kept)
             grown = self.grow(state, ~kept, n_after - n_kept)
-            n_grown, n_wrong = int(grown.sum()), int((grown & kept).sum())
+            n_grown, n_wrong = count(grown), count(grown & kept)
             if n_wrong or n_grown != n_after - n_kept:
                 raise ValueError(
                     f"the growth rule must choose {n_after - n_kept} of the candidates of "
@@ -374,9 +375,9 @@ class TopologyEvolution:
                 change.masks[name] = (kept_l | grown_l).view_as(mask)
                 counts = n_before, n_kept, n_grown
                 if len(group) > 1:
-                    counts = int(mask.sum()), int(kept_l.sum()), int(grown_l.sum())
+                    counts = count(mask), count(kept_l), count(grown_l)
                 n_old, n_stay, n_new = counts
-                regrown = int((mask.flatten() & grown_l).sum())
+                regrown = count(mask.flatten() & grown_l)
                 change.layers[name] = LayerChange(n_stay + n_new, n_old - n_stay, n_new, regrown)
                 if self.regrown == "keep":
                     change.values[name] = topology.weight(name).detach().clone()
@@ -418,16 +419,16 @@ class TopologyEvolution:
     def _carry_out(self, change: _Change, optimizer: torch.optim.Optimizer) -> TopologyUpdate:
         topology = self.topology
         for name, new in change.masks.items():
-            mask, weight, cut = topology.mask(name), topology.weight(name), ~change.kept[name]
-            weight.masked_fill_(cut, 0.0)
+            mask, kept, weight = topology.mask(name), change.kept[name], topology.weight(name)
+            keep_only(kept, weight)
             if self.regrown == "keep":
-                regrown = mask & new & cut
+                regrown = mask & new & ~kept
                 weight.copy_(torch.where(regrown, change.values[name], weight))
             if self.moments == "zero":
                 parameter = topology.parameter(name)
                 for moment in optimizer.state.get(parameter, {}).values():
                     if isinstance(moment, Tensor) and moment.shape == parameter.shape:
-                        topology.part(name, moment).masked_fill_(cut, 0.0)
+                        keep_only(kept, topology.part(name, moment))
             mask.copy_(new)
         topology.target_sparsity = change.sparsity
         layers = {name: change.layers[name] for name in topology.names}

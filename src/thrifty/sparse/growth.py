@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from thrifty.sparse.masks import count, positions
 from thrifty.sparse.scores import LayerState, Score
 
 __all__ = ["GrowthRule", "highest", "split", "top"]
@@ -42,22 +43,21 @@ def highest(scores: Tensor, among: Tensor, k: int) -> Tensor:
     """
     chosen = torch.zeros_like(among)
     flat = scores.flatten()
-    positions = _shortlist(flat, among.flatten(), k)  # ascending flat indices
-    k = min(k, positions.numel())
+    offered = _shortlist(flat, among.flatten(), k)  # ascending flat indices
+    k = min(k, offered.numel())
     if k <= 0:
         return chosen
-    values = flat.index_select(0, positions)
-    best = values.topk(k).values  # descending; NaN sorts first
-    least = best[-1]
-    if bool(best[0].isnan()):
+    values = flat.index_select(0, offered)
+    least = values.topk(k, sorted=False).values.min()  # NaN counts as the highest and as the least
+    if bool(least.isnan()):
         raise ValueError("a score is NaN: the loss or a weight has diverged before this step")
     # Without a stable sort of everything: all above the k-th value, then its ties from the left.
-    reached = (values >= least).nonzero().squeeze(1)
+    reached = positions(values >= least)
     if reached.numel() > k:
         ties = values.index_select(0, reached) == least
-        late = ties.nonzero().squeeze(1)[k - reached.numel() :]
+        late = positions(ties)[k - reached.numel() :]
         reached = reached[torch.ones_like(ties).index_fill_(0, late, False)]
-    chosen.view(-1).index_fill_(0, positions.index_select(0, reached), True)
+    chosen.view(-1).index_fill_(0, offered.index_select(0, reached), True)
     return chosen
 
 
@@ -71,13 +71,13 @@ def _shortlist(scores: Tensor, among: Tensor, k: int) -> Tensor:
     if size > max(8 * k, _SAMPLE):
         stride = size // _SAMPLE | 1  # odd, so that it meets every column of a matrix
         sample = scores[::stride]
-        if 2 * int(among[::stride].sum()) > sample.numel():
+        if 2 * count(among[::stride]) > sample.numel():
             rank = 3 * k * sample.numel() // (2 * size) + 16
             bound = sample.topk(rank, sorted=False).values.min()
-            positions = (among & ~(scores < bound)).nonzero().squeeze(1)
-            if positions.numel() >= k:
-                return positions
-    return among.nonzero().squeeze(1)
+            near = positions(among & ~(scores < bound))
+            if near.numel() >= k:
+                return near
+    return positions(among)
 
 
 def top(score: Score) -> GrowthRule:
@@ -133,9 +133,9 @@ def split(*shares: tuple[Score, float]) -> GrowthRule:
 
     def grow(state: LayerState, candidates: Tensor, k: int) -> Tensor:
         taken = torch.zeros_like(candidates)
-        for score, count in zip(scores, _largest_remainder(k, parts), strict=True):
-            if count:
-                taken |= highest(score(state), candidates & ~taken, count)
+        for score, share in zip(scores, _largest_remainder(k, parts), strict=True):
+            if share:
+                taken |= highest(score(state), candidates & ~taken, share)
         return taken
 
     return grow

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from thrifty.sparse.allocate import Allocation, erk
 from thrifty.sparse.layers import Layer, Slot, Where, find_layers, matrix_weights
+from thrifty.sparse.masks import count
 
 __all__ = ["Scope", "Topology"]
 
@@ -208,7 +209,7 @@ class Topology:
     @property
     def nnz(self) -> dict[str, int]:
         """Links of each layer, by name."""
-        return {name: int(self.mask(name).sum()) for name in self.names}
+        return {name: count(self.mask(name)) for name in self.names}
 
     @property
     def sparsity(self) -> float:
@@ -219,9 +220,9 @@ class Topology:
     @property
     def survival(self) -> float:
         """Share of the links of the first topology that exist now; 1 without names."""
-        first = sum(int(mask.sum()) for mask in self._initial.values())
+        first = sum(count(mask) for mask in self._initial.values())
         both = sum(
-            int((self.mask(name) & mask.to(self.mask(name).device)).sum())
+            count(self.mask(name) & mask.to(self.mask(name).device))
             for name, mask in self._initial.items()
         )
         return both / first if first else 1.0
@@ -267,7 +268,7 @@ class Topology:
         weights = [slot.weight for slot in self._slots]
         masks = [slot.mask for slot in self._slots]
         pairs = zip(weights, masks, strict=True)
-        cut = [(weight, m) for weight, m in pairs if int(m.sum()) < m.numel()]  # faster than all()
+        cut = [(weight, m) for weight, m in pairs if count(m) < m.numel()]  # faster than all()
         self._live_cache = _Live(
             weights,
             masks,

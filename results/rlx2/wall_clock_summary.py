@@ -1,0 +1,185 @@
+"""Turn the runs of wall_clock.py into wall_clock.md, pictures and claims.
+
+    python results/rlx2/wall_clock_summary.py             # reads results/rlx2/wall_clock
+    python results/rlx2/wall_clock_summary.py --claims    # and writes their rows into claims.toml
+
+Times are seconds of training on one core, compilation counted (see wall_clock.py). A return is the
+mean over seeds of the mean of 10 noise-free episodes; intervals are 95 % percentile bootstraps over
+seeds, which with three seeds cover about three quarters of the time. A run that was cut off counts
+at the marks that it has reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from claim_rows import claim_row, write_rows
+
+from thrifty.report.figures import learning_curves
+from thrifty.report.run_data import RunData
+from thrifty.stats import bootstrap_interval, difference_interval, mean
+
+HERE = Path(__file__).resolve().parent
+SHOWN = (120, 300, 600)
+SEEDS = 3
+NAMES = {
+    "thrifty_td3": "RLx2-TD3, published sparsity",
+    "thrifty_td3_95": "RLx2-TD3, 95 %",
+    "thrifty_wide": "RLx2-TD3, 1024 wide at dense 256's cost",
+    "sbx_td3": "sbx TD3",
+    "sbx_sac": "sbx SAC",
+    "sb3_td3": "Stable-Baselines3 TD3",
+}
+DENSE = ("sbx_td3", "sbx_sac", "sb3_td3")
+CLAIMED = (
+    ("thrifty_td3", SHOWN),
+    ("thrifty_td3_95", (600,)),
+    ("thrifty_wide", (600,)),
+)
+
+
+class WallClockRun:
+    """One file of wall_clock.py.
+
+    Args:
+        path: of the file; a last line that is cut off is left out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        self.records: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.start = self.records[0] if lines else {}
+        self.marks = {r["mark"]: r for r in self.records if r["kind"] == "evaluation"}
+
+    @property
+    def hours(self) -> float:
+        """Return the processor hours of training."""
+        return float(self.records[-1].get("cpu_seconds", 0.0)) / 3600
+
+    def drawn(self) -> RunData:
+        """Return the run as the figures read it, its marks in the place of its wall time."""
+        records = tuple(
+            {
+                "kind": "evaluation",
+                "step": r["step"],
+                "wall_seconds": r["cpu_seconds"],
+                "return_mean": r["return_mean"],
+            }
+            for r in self.marks.values()
+        )
+        return RunData(self.path, {"seed": self.start["seed"]}, {}, records)
+
+
+Group = list[WallClockRun]
+
+
+def returns_at(runs: Group, mark: int) -> list[float]:
+    """Return the returns at a mark of the runs that have reached it."""
+    return [run.marks[mark]["return_mean"] for run in runs if mark in run.marks]
+
+
+def cell(values: list[float], generator: np.random.Generator) -> str:
+    """Return mean, interval and number of seeds as table text."""
+    if not values:
+        return "-"
+    interval = bootstrap_interval(values, mean, generator=generator)
+    bounds = f" [{interval.low:.0f}, {interval.high:.0f}]" if interval.defined else ""
+    return f"{interval.value:.0f}{bounds}, {len(values)} of {SEEDS} seeds"
+
+
+def row_of(contender: str, environment: str, mark: int, groups: dict[str, Group]) -> str:
+    """Return the claim that one of ours is ahead of every dense learner at a mark."""
+    ours = returns_at(groups.get(contender, []), mark)
+    theirs = {name: returns_at(groups.get(name, []), mark) for name in DENSE}
+    measured: float | None = None
+    interval: tuple[float, float] | None = None
+    used: Group = []
+    against = "the best of sbx TD3, sbx SAC and Stable-Baselines3 TD3"
+    if ours and all(theirs.values()):
+        best = max(DENSE, key=lambda name: float(np.mean(theirs[name])))
+        against += f" ({NAMES[best]})"
+        gap = difference_interval(ours, theirs[best], mean, generator=np.random.default_rng(0))
+        measured, interval = gap.value, (gap.low, gap.high)
+        used = [r for name in (contender, *DENSE) for r in groups[name] if mark in r.marks]
+    machines = {
+        f"{run.start['hardware']['cpu']}, {run.start['hardware']['cores']} cores, one thread a run"
+        for run in used
+    }
+    return claim_row(
+        claim=f"{NAMES[contender]}, is ahead of dense learners after {mark // 60} minutes on one "
+        f"core, {environment}, compilation counted",
+        where="ours, no counterpart in the paper",
+        metric=f"return minus that of {against}",
+        expected=">= 0",
+        measured=measured,
+        interval=interval,
+        runs=[f"{run.path.parent.name}/{run.path.name}" for run in used],
+        seeds=sorted({run.start["seed"] for run in used}),
+        hardware="; ".join(sorted(machines)),
+        hours=sum(run.hours for run in used),
+    )
+
+
+def main() -> None:
+    """Read the files; write the table, the pictures and, if asked, the claims."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="?", default=HERE / "wall_clock")
+    parser.add_argument("--claims", action="store_true")
+    flags = parser.parse_args()
+    generator = np.random.default_rng(0)
+    tasks: dict[str, dict[str, Group]] = defaultdict(lambda: defaultdict(list))
+    for path in sorted(flags.runs.glob("*.jsonl")):
+        run = WallClockRun(path)
+        if run.marks:
+            tasks[run.start["environment"]][run.start["contender"]].append(run)
+    lines = ["| environment | learner | " + " | ".join(f"{m // 60} minutes" for m in SHOWN)]
+    lines[0] += " | steps in 10 minutes | wall over processor time |"
+    lines.append("|---|---|" + "---|" * (len(SHOWN) + 2))
+    rows: list[str] = []
+    for task, groups in sorted(tasks.items()):
+        for contender, name in NAMES.items():
+            runs = groups.get(contender, [])
+            if not runs:
+                continue
+            cells = [cell(returns_at(runs, mark), generator) for mark in SHOWN]
+            ends = [run.marks[SHOWN[-1]] for run in runs if SHOWN[-1] in run.marks]
+            steps = f"{np.mean([end['step'] for end in ends]):,.0f}" if ends else "-"
+            last = [run.marks[max(run.marks)] for run in runs]
+            slowed = np.mean([end["wall_seconds"] / end["cpu_seconds"] for end in last])
+            lines.append(f"| {task} | {name} | {' | '.join(cells)} | {steps} | {slowed:.2f} |")
+        drawn = {
+            NAMES[contender]: [run.drawn() for run in groups[contender]]
+            for contender in NAMES
+            if contender in groups
+        }
+        figure = learning_curves(
+            drawn, generator=generator, over="wall_seconds", colours=list(NAMES.values())
+        )
+        if figure is not None:
+            axes = figure.axes[0]
+            axes.set_xlabel(f"{axes.get_xlabel()}, one core, compilation counted")
+            figure.savefig(HERE / f"wall_clock_{task}.png", dpi=150)
+        rows += [
+            row_of(contender, task, mark, groups)
+            for contender, marks in CLAIMED
+            for mark in marks
+            if contender in groups
+        ]
+    (HERE / "wall_clock.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+    if flags.claims:
+        write_rows("wall_clock_summary.py", rows)
+    else:
+        print("\n" + "\n\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()

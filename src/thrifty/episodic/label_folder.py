@@ -1,0 +1,240 @@
+"""Queries and labels of a run as files, between a learner and whoever asks people.
+
+Two append-only files of JSON lines lie in a run's folder:
+
+- ``queries.jsonl``, written by the learner: queries, and which labels it took in before which
+  episode. With the label file this is all that a session depended on: a learner that is started
+  on the same folder again, after a crash or as a replay, takes in the same labels at the same
+  moments, so it asks the same queries.
+- ``labels.jsonl``, written by whoever asks people, several processes if need be: a line is on the
+  disk before it is confirmed. A line cut off by a crash was never confirmed: it is left out on
+  reading, removed before the next line is written, and reported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from thrifty.episodic.preferences import Clip, Label, Query, read_label, standing
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - not on POSIX
+    fcntl = None  # type: ignore[assignment]
+
+QUERIES = "queries.jsonl"
+LABELS = "labels.jsonl"
+
+
+class Taken(NamedTuple):
+    """The learner took in the lines of the label file up to ``labels`` before an episode."""
+
+    episode: int
+    labels: int
+
+
+class LabelFolder:
+    """Queries and labels of a run, as files; also the source of labels for a learner.
+
+    Args:
+        folder: of the run; it exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.reports: list[str] = []
+        """What had to be repaired, one line each."""
+        self.position = 0
+        """Lines of the label file that the learner has taken in."""
+        self._asked: dict[int, Query] = {}
+        self._written: set[int] = set()
+        self._taken: dict[int, int] = {}
+        self._horizon = -1
+        self._read = False
+
+    # ------------------------------------------------------------------ reading
+
+    def queries(self) -> list[Query]:
+        """Return all queries, in the order of asking.
+
+        Raises:
+            ValueError: a line other than the last is broken.
+        """
+        return [event for event in self._events() if isinstance(event, Query)]
+
+    def labels(self) -> list[Label]:
+        """Return all labels, in the order of the file; a last line that is cut off is left out.
+
+        Raises:
+            ValueError: another line is broken.
+        """
+        return [read_label(entry) for entry in self._lines(LABELS)]
+
+    def _events(self) -> Iterator[Query | Taken]:
+        for entry in self._lines(QUERIES):
+            if "taken" in entry:
+                yield Taken(*entry["taken"])
+            else:
+                yield _query(entry)
+
+    def _lines(self, name: str) -> Iterator[dict[str, Any]]:
+        path = self.folder / name
+        if not path.exists():
+            return
+        whole, rest = _split(path.read_bytes())
+        for number, line in enumerate(whole, 1):
+            try:
+                entry = json.loads(line)
+                if not isinstance(entry, dict):
+                    raise ValueError("no object")
+            except ValueError:
+                raise ValueError(
+                    f"{path}, line {number} is no JSON object: restore the file from a copy, or "
+                    "remove the line"
+                ) from None
+            yield entry
+        if rest:
+            self._report(f"{path}: the last line is cut off and left out ({len(rest)} bytes)")
+
+    # ------------------------------------------------------------------ writing
+
+    def ask(self, query: Query) -> None:
+        """Append a query, unless it has been asked (by the same learner, before a crash).
+
+        Raises:
+            ValueError: another query has this number: the folder belongs to another run.
+        """
+        self._follow()
+        if self._asked.setdefault(query.number, query) != query:
+            raise ValueError(
+                f"{self.folder} holds another query {query.number}: it belongs to a run with "
+                "another seed or configuration; choose another folder"
+            )
+        if query.number not in self._written:
+            self._written.add(query.number)
+            self._append(QUERIES, dataclasses.asdict(query))
+
+    def answer(self, label: Label) -> None:
+        """Append a label; it is on the disk when this returns.
+
+        Raises:
+            ValueError: there is no such query, the annotator has answered it already, or there is
+                nothing to take back.
+        """
+        if label.query not in {query.number for query in self.queries()}:
+            raise ValueError(f"there is no query {label.query} in {self.folder}")
+        answered = (label.query, label.annotator) in standing(self.labels())
+        if label.answer == "undo" and not answered:
+            raise ValueError(f"{label.annotator} has no answer to query {label.query} to take back")
+        if label.answer != "undo" and answered:
+            raise ValueError(
+                f"{label.annotator} has answered query {label.query}: take that back first (undo)"
+            )
+        self._append(LABELS, dataclasses.asdict(label))
+
+    def collect(self, episode: int) -> list[Label]:
+        """Return the labels that the learner takes in before an episode, in the order of the file.
+
+        Up to the last episode that the folder tells of, these are the labels that were taken in
+        then; beyond it, whatever labels are new, and the folder notes how many.
+
+        Args:
+            episode: the one to come; never lower than at the call before.
+        """
+        self._follow()
+        if episode <= self._horizon:
+            stop = self._taken.get(episode, self.position)
+            labels = self.labels() if stop > self.position else []
+        else:
+            labels = self.labels()
+            stop = len(labels)
+            if stop > self.position:
+                self._append(QUERIES, {"taken": [episode, stop]})
+        new = labels[self.position : stop]
+        self.position += len(new)
+        return new
+
+    def rewind(self, position: int) -> None:
+        """Go back to where a stored learner was.
+
+        Args:
+            position: labels that it had taken in.
+        """
+        self.position, self._read = position, False
+
+    def _follow(self) -> None:
+        """Read once what was asked and taken in before, and up to which episode."""
+        if self._read:
+            return
+        self._read = True
+        for event in self._events():
+            if isinstance(event, Taken):
+                self._taken[event.episode] = event.labels  # the last one of an episode counts
+                self._horizon = max(self._horizon, event.episode)
+            else:
+                self._asked[event.number] = event
+                self._written.add(event.number)
+                self._horizon = max(self._horizon, event.episode)
+
+    def _append(self, name: str, entry: dict[str, Any]) -> None:
+        line = json.dumps(entry, allow_nan=False).encode() + b"\n"
+        with open(self.folder / name, "ab+", buffering=0) as file, _locked(file):
+            file.seek(0)
+            data = file.read()
+            _, rest = _split(data)
+            if rest:
+                file.truncate(len(data) - len(rest))
+                self._report(f"{self.folder / name}: a line cut off was removed: {rest[:60]!r}")
+            elif data and not data.endswith(b"\n"):
+                line = b"\n" + line  # whole, but its end was not written
+            file.seek(0, os.SEEK_END)
+            file.write(line)
+            os.fsync(file.fileno())
+
+    def _report(self, line: str) -> None:
+        if line not in self.reports:
+            self.reports.append(line)
+
+
+def _split(data: bytes) -> tuple[list[bytes], bytes]:
+    """Return whole lines, and the rest that a crash cut off.
+
+    A last line without its end is whole if it is an object: no beginning of one is.
+    """
+    *whole, rest = data.split(b"\n")
+    if rest:
+        try:
+            if isinstance(json.loads(rest), dict):
+                return [*whole, rest], b""
+        except ValueError:
+            pass
+    return whole, rest
+
+
+@contextlib.contextmanager
+def _locked(file: IO[bytes]) -> Iterator[None]:
+    """Keep other writers of the same file waiting."""
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _clip(entry: Any) -> Clip:
+    return Clip(tuple(map(int, entry["states"])), tuple(map(int, entry["actions"])))
+
+
+def _query(entry: dict[str, Any]) -> Query:
+    try:
+        return Query(**{**entry, "A": _clip(entry["A"]), "B": _clip(entry["B"])})
+    except (KeyError, TypeError) as problem:
+        raise ValueError(f"a query lacks or misstates {problem}: restore the file") from None
