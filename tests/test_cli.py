@@ -296,7 +296,7 @@ def test_without_out_every_run_gets_a_folder_of_its_own(command: Command) -> Non
         ("evaluate nothing", "nothing holds no run"),
         ("report nothing", "nothing"),
         ("report", "no run to report on"),
-        ("bench nothing", "no benchmark 'nothing'; there are: compact, env_loop"),
+        ("bench nothing", "no benchmark 'nothing'; there are: compact, demo"),
     ],
 )
 def test_a_mistake_gets_one_line_and_writes_nothing(

@@ -147,7 +147,9 @@ def test_a_run_and_an_agents_file_are_exported_alike(tmp_path: Path) -> None:
     execute(run, callbacks=[lambda record: record["kind"] != "train"])
     from_run = export_policy(tmp_path / "run", tmp_path / "deep" / "run.npz")
     agent = thrifty.agents.load_run_policy(tmp_path / "run")
-    agree(agent, sparse_policy.load(from_run.path))
+    exported = sparse_policy.load(from_run.path)
+    agree(agent, exported)
+    assert exported.metadata["steps"] == agent.num_timesteps > 0
     saved = make(thrifty.SAC).save(tmp_path / "agent")
     from_file = export_policy(tmp_path / "agent", tmp_path / "agent_policy.npz")
     direct = export_policy(thrifty.SAC.load(saved), tmp_path / "direct.npz")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,69 @@ def test_the_first_example_is_short_and_runs(
         "np.zeros(17)", "np.zeros(3)"
     )
     exec(compile(code, "README", "exec"), {})
+
+
+def test_the_stable_baselines3_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("stable_baselines3", reason='needs pip install "thrifty[sb3]"')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SB3_LOGDIR", str(tmp_path))
+    (code,) = [c for c in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "sb3" in c]
+    code = code.replace("HalfCheetah-v5", "Pendulum-v1").replace("100_000", "120")
+    names: dict[str, Any] = {}
+    exec(compile(code, "README", "exec"), names)
+    found = names["model"].policy.sparsity.topologies
+    assert {network: round(one.sparsity, 2) for network, one in found.items()} == {
+        "actor": 0.9,
+        "critic": 0.85,
+    }
+
+
+def measured(name: str, **wanted: object) -> dict[str, Any]:
+    """The one row of a benchmark's file with these fields, at the low quantile."""
+    rows = json.loads((ROOT / f"benchmarks/{name}.json").read_text())["rows"]
+    wanted = {"statistic": "low", **wanted}
+    (row,) = [r for r in rows if all(r[key] == value for key, value in wanted.items())]
+    return dict(row)
+
+
+def test_the_engines_figures_are_those_of_the_benchmark() -> None:
+    told = " ".join(README.split())
+    for per_call, suffix in ((1, ""), (16, ", 16 per call")):
+        ratios = [
+            "{ratio:.1f}".format_map(
+                measured(
+                    "td3",
+                    case=case,
+                    sparsity=sparsity,
+                    implementation=f"thrifty engine{suffix}",
+                    ratio_to=f"sbx TD3{suffix}",
+                )
+            )
+            for case in ("halfcheetah", "humanoid")
+            for sparsity in (0.9, 0.95)
+        ]
+        if per_call == 1:
+            assert "{} times sbx (JAX) at 90 % and {} times at 95 %".format(*ratios[:2]) in told
+            assert "{} and {} times on Humanoid's".format(*ratios[2:]) in told
+        else:
+            assert "both sides {} and {}, {} and {}".format(*ratios) in told
+
+
+def test_the_policys_figures_are_those_of_the_benchmark() -> None:
+    told = " ".join(README.split())
+    case = "HalfCheetah-v5, one observation, 95% sparse"
+    for implementation, text, ratio_to in (
+        ("thrifty, numba", "an action takes {value:.1f} µs with Numba", "numpy dense"),
+        ("thrifty, numpy alone", "{value:.1f} µs with NumPy alone", "numpy dense"),
+        ("numpy dense", "{value:.1f} µs of dense NumPy", None),
+        ("torch eager dense", "{value:.0f} µs of torch's eager mode", None),
+    ):
+        row = measured("policy", case=case, implementation=implementation, ratio_to=ratio_to)
+        assert text.format_map(row) in told
+    size = measured("policy", case=case, implementation="thrifty .npz")
+    assert "the file is {:.1f} % of the dense one".format(100 * size["ratio"]) in told
 
 
 def test_every_file_that_it_links_is_there() -> None:

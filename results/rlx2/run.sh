@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The runs behind results/rlx2: 3 of the demo (3 minutes each on one core) and 15 of 100,000 steps
-# (about 14 minutes each).
+# The runs behind results/rlx2: 3 of the demo (about 3 minutes each on one core) and 15 of 100,000
+# steps (about 14 minutes each on the reference).
 # Idempotent: finished runs are skipped, stopped ones resumed. JOBS runs at a time, one thread each.
 #
 #     results/rlx2/run.sh runs/evidence [JOBS]
@@ -16,7 +16,7 @@ export OMP_NUM_THREADS=1
         for environment in HalfCheetah-v5 Hopper-v5; do
             for recipe in dense td3; do
                 echo "thrifty train rlx2.$recipe --env $environment --steps 100000" \
-                    "--seed $seed --out $out/$recipe-$environment-$seed --quiet"
+                    "--backend reference --seed $seed --out $out/$recipe-$environment-$seed --quiet"
             done
         done
         echo "python $here/sb3_td3.py --environment HalfCheetah-v5 --steps 100000" \
@@ -24,3 +24,4 @@ export OMP_NUM_THREADS=1
     done
 } | xargs -P "${2:-2}" -I{} bash -c "{}"
 python "$here/summarise.py" "$out"
+python "$here/demo.py" "$out"

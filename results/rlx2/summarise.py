@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from thrifty.report import load_run
-from thrifty.report.figures import learning_curve, learning_curves
+from thrifty.report.figures import learning_curves
 from thrifty.report.run_data import RunData
 from thrifty.stats import bootstrap_interval, difference_interval, final_mean, mean
 
@@ -35,37 +35,13 @@ NAMES = {"rlx2.dense": "dense TD3", "rlx2.td3": "RLx2-TD3", "sb3.td3": "Stable-B
 def collect(folder: Path) -> None:
     """Copy what is small of every finished run."""
     for done in sorted(folder.glob("*/DONE")):
+        if done.parent.name.startswith("demo-"):
+            continue  # demo.py
         target = RUNS / done.parent.name
         target.mkdir(parents=True, exist_ok=True)
         for name in ("config.json", "environment.json", "records.jsonl", "DONE"):
             if (done.parent / name).exists():
                 shutil.copy(done.parent / name, target / name)
-
-
-def summarise_demo(runs: list[RunData]) -> list[str]:
-    """Draw the README's picture (seed 0) and return the demo's table and ledger as Markdown."""
-    lines = ["", "| demo, seed | random policy | last evaluation | gain | training |"]
-    lines.append("|---|---|---|---|---|")
-    gains = []
-    for run in sorted(runs, key=lambda run: run.seed or 0):
-        control = float(run.first("random_policy")["return_mean"])
-        reached = curve(run)[-1][1]
-        gains.append(reached - control)
-        lines.append(
-            f"| {run.seed} | {control:.0f} | {reached:.0f} | {gains[-1]:.0f} "
-            f"| {run.wall_seconds or 0:.0f} s |"
-        )
-        figure = learning_curve(run)
-        if run.seed == 0 and figure is not None:
-            figure.savefig(HERE.parents[1] / "docs" / "demo.png", dpi=110, facecolor="white")
-    low, middle, high = min(gains), float(np.median(gains)), max(gains)
-    lines += ["", f"Gain over random: median {middle:.0f}, from {low:.0f} to {high:.0f}.", ""]
-    lines += ["| demo's ledger | dense | this agent | kept |", "|---|---|---|---|"]
-    for name, pair in runs[0].first("start")["ledger"].items():
-        if name != "rows":
-            kept = f"{100 * pair['ratio']:.1f} %"
-            lines.append(f"| {name} | {pair['dense']:,.0f} | {pair['sparse']:,.0f} | {kept} |")
-    return lines
 
 
 def curve(run: RunData) -> list[tuple[int, float]]:
@@ -96,12 +72,10 @@ def main() -> None:
         collect(flags.runs)
     generator = np.random.default_rng(0)
     groups: dict[str, dict[str, list[RunData]]] = defaultdict(lambda: defaultdict(list))
-    demos: list[RunData] = []
     for folder in sorted(path.parent for path in RUNS.glob("*/config.json")):
         run = load_run(folder)
         if run.recipe == "rlx2.demo":
-            demos.append(run)
-            continue
+            continue  # demo.py
         groups[run.task][NAMES[run.recipe]].append(run)
 
     with (HERE / "curves.csv").open("w", newline="") as file:
@@ -143,8 +117,6 @@ def main() -> None:
                     else "| one seed |"
                 )
             )
-    if demos:
-        lines += summarise_demo(demos)
     every = [run for agents in groups.values() for runs in agents.values() for run in runs]
     machine = next((dict(run.environment) for run in every if run.environment), {})
     machine.pop("sessions", None)

@@ -197,8 +197,9 @@ def our_config(
     from thrifty.recipes import rlx2
 
     config = rlx2.td3(environment, PLANNED_STEPS)
-    algorithm: Any = dataclasses.replace(
-        config.algorithm,
+    algorithm: Any = config.algorithm
+    algorithm = dataclasses.replace(
+        algorithm,
         batch_size=BATCH,
         exploration_noise=NOISE,
         actor_hidden=hidden,

@@ -80,6 +80,11 @@ def test_taxi_by_hand() -> None:
     [
         ("Taxi-v4", {}, "Taxi-v4 declares no finite reward range.*give reward_range="),
         ("Taxi-v4", {"reward_range": (-1, 20)}, r"reward -10 at state 0, action 5.* \[-1, 20\]"),
+        (
+            "FrozenLake-v1",
+            {"reward_range": (0, 0.5)},
+            r"reward 1 at state 14, action 1.* \[0, 0.5\]",
+        ),
         ("Taxi-v4", {"reward_range": (20, -10)}, "must have low < high"),
         ("Taxi-v4", {"reward_range": (-np.inf, 20)}, "no finite reward range"),
         ("CliffWalking-v1", {"reward_range": (-100, -1)}, "reward_range= must contain 0, unlike"),
@@ -210,6 +215,10 @@ def test_a_reward_outside_the_range_stops_the_episode() -> None:
         ValueError, match=r"the reward .* of Line at stage \d is outside .*\[-2, 3\]"
     ):
         [env.step(1) for _ in range(8)]
+    # To the left the reward falls from below 3 to below -2.
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"the reward -.* of Line at stage \d is outside"):
+        [env.step(0) for _ in range(8)]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +252,7 @@ def test_the_horizon_respects_the_environment() -> None:
         line(horizon=0)
     env = Line()
     env.cut_after = 3
-    cut = FeatureEnvironment(env, phi, 8, reward_range=(-12, 18))
+    cut = FeatureEnvironment(env, phi, 4, reward_range=(-12, 18))
     cut.reset(seed=0)
     cut.step(0)
     cut.step(0)

@@ -140,6 +140,7 @@ def test_lock_pays_the_decoy_at_once() -> None:
     assert mdp.r[0, 0, wrong] == pytest.approx(0.1)
     assert_array_equal(mdp.P[0, 0, wrong], [0.0, 0.0, 1.0])
     assert value(mdp, worst(mdp).V) == 0.0  # follow the code, then fail later
+    assert not mdp.r[:, 2].any()  # dead pays nothing
 
 
 # ---------------------------------------------------------------------- deep sea
@@ -252,6 +253,14 @@ def test_an_instance_is_its_seed(make: Callable[[np.random.Generator], EpisodicM
     assert_array_equal(one.r, same.r)
     assert one.name == same.name
     assert not np.array_equal(one.P, other.P)
+
+
+def test_good_actions_are_drawn() -> None:
+    locks = [optimal(combination_lock(4, 3, rng(seed))).policy[:, 0] for seed in range(20)]
+    assert {a for code in locks for a in code.tolist()} == {0, 1, 2}
+    assert len({tuple(code) for code in locks}) > 10
+    rooms = [optimal(lottery(6, 5, rng(seed))).policy[0, :2] for seed in range(30)]
+    assert len({tuple(best) for best in rooms}) == 9  # 3 x 3: all pairs
 
 
 @pytest.mark.parametrize(

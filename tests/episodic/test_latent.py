@@ -55,6 +55,25 @@ def test_next_states_follow_the_mixture() -> None:
     assert max(drawn) <= mdp.high[0].max()
 
 
+def test_kernel_and_place_in_its_interval_are_independent() -> None:
+    mdp = LatentMDP(d=2, A=1, H=1, rng=rng(1), sharpness=0.0)
+    mdp.low[:], mdp.high[:] = [[0.0, 0.5]], [[0.5, 1.0]]
+    places = []
+    for seed in range(2000):
+        mdp.reset(seed)
+        places.append(float(mdp.step(0).observation[0]))
+    # Uniform on [0, 1]: quarters have probability 1/4, five standard errors are .05.
+    assert_allclose(np.histogram(places, 4, (0, 1))[0] / 2000, 0.25, rtol=0, atol=0.05)
+
+
+def test_features_of_another_state_than_the_present() -> None:
+    mdp = LatentMDP(d=3, A=2, H=2, rng=rng(1))
+    mdp.reset(0)
+    elsewhere = np.array([0.123])
+    assert_array_equal(mdp.features(0, elsewhere), mdp.features_of(elsewhere)[0])
+    assert_array_equal(mdp.rewards(1, elsewhere), mdp.features_of(elsewhere)[0] @ mdp.theta[1])
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_optimal_value_against_a_finite_mdp(seed: int) -> None:
     """With states rounded to cells the model is a finite linear MDP, planned exactly."""

@@ -52,7 +52,10 @@ def test_equals_the_plain_implementation(settings: dict[str, Any], constants: st
     regulariser = 0.05
     if constants == "theory":
         regulariser, c = theory_weighting(4, 4, 60, 0.01)
-        c = c._replace(beta=0.1, beta_bar=0.2, beta_tilde=0.3)  # else everything is cut off
+        # Else everything is cut off; all terms stay in force.
+        c = c._replace(
+            beta=0.1, beta_bar=0.2, beta_tilde=0.3, gap_scale=2.0, gap_cap=9.0, conservatism=30.0
+        )
     learner = LSVIUCBPlus(mdp, regulariser=regulariser, weighting=c, **settings)
     plain = PlainLSVI(mdp, regulariser=regulariser, c=c, **settings)
     returns, regrets = run(Rollout(mdp, learner, 5), 50)
@@ -64,7 +67,7 @@ def test_equals_the_plain_implementation(settings: dict[str, Any], constants: st
     assert_allclose(learner.tables.Q_pes, plain.Q_pes, rtol=1e-8, atol=1e-10)
     for h in range(mdp.H):
         assert_allclose(learner.ridge.matrix[h], plain.Sigma(h), rtol=1e-8, atol=1e-10)
-    assert len(np.unique(learner.tables.Q)) > 40  # there was something to compare
+    assert len(np.unique(learner.tables.Q)) > 20  # there was something to compare
 
 
 @pytest.mark.parametrize("c", [4.0, 3.0])

@@ -137,8 +137,17 @@ def test_impossible_states_are_not_drawn_at_the_ends_of_the_unit_interval() -> N
     P = np.zeros((3, 1, 3))
     P[:, 0] = 0.0, 1.0, 0.0
     mdp = EpisodicMDP.from_arrays(P, np.zeros((3, 1)), horizon=1)
+
+    class Fixed:
+        def __init__(self, number: float) -> None:
+            self.number = number
+
+        def random(self) -> float:
+            return self.number
+
     for u in (0.0, np.nextafter(1.0, 0.0)):
-        assert np.searchsorted(mdp.cdf[0, 0, 0], u, side="right") == 1
+        generator: Any = Fixed(u)
+        assert mdp.step(0, 0, 0, generator)[1] == 1
 
 
 @given(st.integers(0, 1000), st.integers(1, 40))
@@ -249,6 +258,25 @@ def test_a_bad_part_is_named(part: str, where: Any, value: Any, message: str) ->
     bad[part][where] = value
     with pytest.raises(ValueError, match=message):
         LinearMDP.from_parts(**bad)
+
+
+def test_parts_are_held_to_twelve_digits() -> None:
+    one = parts()
+    for error, good in ((1e-14, True), (1e-10, False)):
+        mu = one["mu"].copy()
+        mu[2, 1, 3] += error
+        if good:
+            LinearMDP.from_parts(**{**one, "mu": mu})
+        else:
+            with pytest.raises(ValueError, match="P sums to .* not to 1, at stage 2, state"):
+                LinearMDP.from_parts(**{**one, "mu": mu})
+
+
+def test_rounding_below_zero_is_no_negative_probability() -> None:
+    mdp = LinearMDP.from_parts([[[1.0]], [[1.0]]], [[1.0 + 1e-15, -1e-15]], [-1e-15], horizon=1)
+    assert mdp.P.min() == 0.0
+    assert mdp.P.max() == 1.0
+    assert mdp.r.min() == 0.0
 
 
 def test_shapes_of_parts() -> None:

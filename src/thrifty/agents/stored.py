@@ -33,4 +33,5 @@ def load_run_policy(directory: Path | str) -> Agent:
     config = dataclasses.replace(config, backend="reference")
     agent: Agent = kind.over(config.environment, config, run.seed)
     agent.learner.load_state_dict(checkpoint.experiment["learner"])
+    agent._experiment.step = checkpoint.experiment["step"]
     return agent

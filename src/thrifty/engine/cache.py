@@ -74,7 +74,7 @@ def announce(dispatcher: Any) -> bool:
     Returns:
         Whether it was said.
     """
-    if dispatcher.signatures:
+    if dispatcher.overloads:
         return False
     path = dispatcher.stats.cache_path
     pattern = f"*.{dispatcher.py_func.__name__}-*.nbc"

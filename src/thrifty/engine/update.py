@@ -18,6 +18,9 @@ from thrifty.engine.vector import LANES
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
+_PIECE = 16
+"""Most updates in one compiled call."""
+
 
 class Transitions(NamedTuple):
     """The replay as compiled code sees it: rows of one matrix, numbered as in the replay."""
@@ -109,6 +112,9 @@ class Update:
     ) -> None:
         """Do a number of updates, or a part of one.
 
+        Compiled code hears no Ctrl-C. So many updates are done in pieces of a few, each well under
+        200 ms, and an interruption falls between two: what is done is done and counted.
+
         Args:
             count: updates.
             transitions: where minibatches are drawn from; at least one valid row.
@@ -129,34 +135,38 @@ class Update:
         columns = np.array(transitions[4:], np.int64)
         begin, end = lines or (0, len(self._script))
         announce(executor.run_updates)
-        updates = executor.run_updates(
-            count,
-            self.updates,
-            self._script[begin:end],
-            self._dense_table if dense else self._table,
-            arena.index,
-            arena.params,
-            arena.grads,
-            arena.dense,
-            arena.first_moment,
-            arena.second_moment,
-            self.steps,
-            self.scalars,
-            self.losses,
-            self.loss_counts,
-            self.totals,
-            data,
-            transitions.first,
-            transitions.total,
-            transitions.environments,
-            columns,
-            self._batch,
-            self._n_step,
-            self._n_step_from,
-            self._discount,
-            self.keys,
-            self.temperature,
-            self._tile,
-        )
-        if end == len(self._script):
-            self.updates = updates
+        script = self._script[begin:end]
+        table = self._dense_table if dense else self._table
+        update, last = self.updates, self.updates + count
+        while update < last:
+            update = executor.run_updates(
+                min(_PIECE, last - update),
+                update,
+                script,
+                table,
+                arena.index,
+                arena.params,
+                arena.grads,
+                arena.dense,
+                arena.first_moment,
+                arena.second_moment,
+                self.steps,
+                self.scalars,
+                self.losses,
+                self.loss_counts,
+                self.totals,
+                data,
+                transitions.first,
+                transitions.total,
+                transitions.environments,
+                columns,
+                self._batch,
+                self._n_step,
+                self._n_step_from,
+                self._discount,
+                self.keys,
+                self.temperature,
+                self._tile,
+            )
+            if end == len(self._script):
+                self.updates = update

@@ -7,12 +7,20 @@ from __future__ import annotations
 
 from thrifty.episodic.environments import FeatureEnvironment, from_gymnasium
 from thrifty.episodic.latent import LatentMDP
+from thrifty.episodic.lsvi_ucb import LSVIUCB
+from thrifty.episodic.lsvi_ucb_plus import LSVIUCBPlus
 from thrifty.episodic.mdp import EpisodicMDP, LinearMDP, tabular
 from thrifty.episodic.planning import Plan, evaluate, occupancy, optimal, uniform, value, worst
+from thrifty.episodic.rollout import EpisodeRun, run_episodes
+from thrifty.episodic.ucbvi import UCBVI
 
 __all__ = [
+    "LSVIUCB",
+    "UCBVI",
+    "EpisodeRun",
     "EpisodicMDP",
     "FeatureEnvironment",
+    "LSVIUCBPlus",
     "LatentMDP",
     "LinearMDP",
     "Plan",
@@ -20,6 +28,7 @@ __all__ = [
     "from_gymnasium",
     "occupancy",
     "optimal",
+    "run_episodes",
     "tabular",
     "uniform",
     "value",

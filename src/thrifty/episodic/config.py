@@ -15,7 +15,7 @@ from thrifty.episodic.latent import LatentMDP
 from thrifty.episodic.lsvi_ucb import LSVIUCB
 from thrifty.episodic.lsvi_ucb_plus import LSVIUCBPlus
 from thrifty.episodic.mdp import EpisodicMDP, LinearMDP, tabular
-from thrifty.episodic.rollout import Learner
+from thrifty.episodic.rollout import Learner, check_episodes
 
 if TYPE_CHECKING:
     from thrifty.episodic.experiment import EpisodicExperiment
@@ -250,16 +250,6 @@ class EpisodicConfig:
         from thrifty.episodic.experiment import EpisodicExperiment  # it is built on this file
 
         return EpisodicExperiment(self, seed)
-
-
-def check_episodes(K: object) -> None:
-    """Refuse a number of episodes that cannot be played.
-
-    Raises:
-        ValueError: K is no integer of at least 1.
-    """
-    if not isinstance(K, int | np.integer) or isinstance(K, bool) or K < 1:
-        raise ValueError(f"K, the number of episodes (steps), must be at least 1, got {K!r}")
 
 
 def make_instance(config: InstanceConfig, K: int) -> EpisodicMDP | Environment:

@@ -133,6 +133,7 @@ class FeatureLSVI:
         rows, H = self._rows, self.environment.H
         for h in reversed(range(H)):
             count = int(self._counts[h])
+            self.b[h] = 0.0
             if h + 1 < H:
                 rescan(
                     self._quadratics, kept, h, rows, count, self.b[h], H, self.weighting,

@@ -141,9 +141,17 @@ class ICVaRG:
         """Plan before an episode if a set has shrunk; tell whether it had."""
         if not self.tables.due[0]:
             return False
-        _plan(self.tables, self._P, self._r, self.risk_level)
+        self.plan(self._r)
         self.switches += 1
         return True
+
+    def plan(self, r: Floats) -> None:
+        """Make the tables of the plan from the sets.
+
+        Args:
+            r: rewards [H, S, A].
+        """
+        _plan(self.tables, self._P, r, self.risk_level)
 
     def act(self, h: int, s: int) -> int:
         """Return the greedy action of state s at stage h; an episode begins with h = 0."""

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from thrifty.episodic.preferences import Clip, Label, Query, read_label, standing
+from thrifty.episodic.preferences import Change, Clip, Label, Query, read_label, standing
 
 try:
     import fcntl
@@ -53,7 +53,7 @@ class LabelFolder:
         self.position = 0
         """Lines of the label file that the learner has taken in."""
         self._asked: dict[int, Query] = {}
-        self._written: set[int] = set()
+        self._answers: dict[int, dict[str, Label]] = {}
         self._taken: dict[int, int] = {}
         self._horizon = -1
         self._read = False
@@ -111,14 +111,15 @@ class LabelFolder:
             ValueError: another query has this number: the folder belongs to another run.
         """
         self._follow()
-        if self._asked.setdefault(query.number, query) != query:
+        known = self._asked.get(query.number)
+        if known is None:
+            self._asked[query.number] = query
+            self._append(QUERIES, dataclasses.asdict(query))
+        elif known != query:
             raise ValueError(
                 f"{self.folder} holds another query {query.number}: it belongs to a run with "
                 "another seed or configuration; choose another folder"
             )
-        if query.number not in self._written:
-            self._written.add(query.number)
-            self._append(QUERIES, dataclasses.asdict(query))
 
     def answer(self, label: Label) -> None:
         """Append a label; it is on the disk when this returns.
@@ -138,11 +139,11 @@ class LabelFolder:
             )
         self._append(LABELS, dataclasses.asdict(label))
 
-    def collect(self, episode: int) -> list[Label]:
-        """Return the labels that the learner takes in before an episode, in the order of the file.
+    def collect(self, episode: int) -> list[Change]:
+        """Return what is new to the learner before an episode, in the order of the file.
 
-        Up to the last episode that the folder tells of, these are the labels that were taken in
-        then; beyond it, whatever labels are new, and the folder notes how many.
+        Up to the last episode that the folder tells of, this is what was taken in then; beyond it,
+        whatever labels are new, and the folder notes how many.
 
         Args:
             episode: the one to come; never lower than at the call before.
@@ -156,17 +157,51 @@ class LabelFolder:
             stop = len(labels)
             if stop > self.position:
                 self._append(QUERIES, {"taken": [episode, stop]})
-        new = labels[self.position : stop]
-        self.position += len(new)
-        return new
+        changes = []
+        for label in labels[self.position : stop]:
+            change = self._take(label)
+            if change is not None:
+                changes.append(change)
+        return changes
+
+    def _take(self, label: Label) -> Change | None:
+        """Move on by one label, and tell what it changes for the learner."""
+        self.position += 1
+        answers = self._answers.setdefault(label.query, {})
+        before = answers.get(label.annotator)
+        if label.answer == "undo":
+            answers.pop(label.annotator, None)
+            if before is None or before.outcome is None:
+                return None
+            return Change(label.query, before.outcome, -1)
+        if before is not None:
+            return None  # the first answer stands
+        answers[label.annotator] = label
+        return None if label.outcome is None else Change(label.query, label.outcome, 1)
+
+    def waiting(self, asked: int, annotators: int) -> int:
+        """Return how many of the first queries lack answers of so many annotators, as collected."""
+        return sum(len(self._answers.get(n, ())) < annotators for n in range(asked))
 
     def rewind(self, position: int) -> None:
         """Go back to where a stored learner was.
 
         Args:
-            position: labels that it had taken in.
+            position: lines of the label file that it had taken in.
+
+        Raises:
+            ValueError: the label file has fewer lines.
         """
-        self.position, self._read = position, False
+        labels = self.labels()
+        if position > len(labels):
+            raise ValueError(
+                f"{self.folder / LABELS} has {len(labels)} labels, but the run had taken in "
+                f"{position}: restore the file"
+            )
+        self.position, self._answers = 0, {}
+        for label in labels[:position]:
+            self._take(label)
+        self._read = False
 
     def _follow(self) -> None:
         """Read once what was asked and taken in before, and up to which episode."""
@@ -179,7 +214,6 @@ class LabelFolder:
                 self._horizon = max(self._horizon, event.episode)
             else:
                 self._asked[event.number] = event
-                self._written.add(event.number)
                 self._horizon = max(self._horizon, event.episode)
 
     def _append(self, name: str, entry: dict[str, Any]) -> None:

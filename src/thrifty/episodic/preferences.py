@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 Answer = Literal[
     "A", "B", "equal", "skip", "catastrophe A", "catastrophe B", "catastrophe both", "undo"
@@ -112,6 +112,42 @@ class Label:
     def outcome(self) -> float | None:
         """Return 1 where A is preferred, 0 where B is, 1/2 for equal; None for skip and undo."""
         return _OUTCOMES.get(self.answer)
+
+
+class Change(NamedTuple):
+    """News about a query: labels that came, or one that was taken back."""
+
+    query: int
+    """Number of the query."""
+    outcome: float
+    """Mean outcome of these labels, in [0, 1]."""
+    count: int
+    """How many came; -1 where one was taken back."""
+
+
+class Source(Protocol):
+    """Where a learner's labels come from: simulated annotators, or a folder that people fill."""
+
+    def ask(self, query: Query) -> None:
+        """Take a query."""
+        ...
+
+    def collect(self, episode: int) -> list[Change]:
+        """Return what is new before an episode; episodes are never lower than at the call before."""
+        ...
+
+    def waiting(self, asked: int, annotators: int) -> int:
+        """Return how many of the first queries lack answers of so many annotators, as collected."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """Return how far the labels have been collected."""
+        ...
+
+    def rewind(self, position: int) -> None:
+        """Go back to a position, where a stored learner was."""
+        ...
 
 
 def standing(labels: Iterable[Label]) -> dict[tuple[int, str], Label]:

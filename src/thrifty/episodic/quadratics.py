@@ -137,13 +137,12 @@ def rescan(quadratics, n, h, rows, count, b, H, c, options):
         h: the stage, below H - 1.
         rows: the samples.
         count: how many of stage h there are.
-        b: right-hand sides of stage h [4, d], written.
+        b: right-hand sides of stage h [4, d], 0 before.
         H: stages.
         c: the constants.
         options: see the module.
     """
     monotone = options[0]
-    b[:] = 0.0
     A = rows.r.shape[2]
     values = np.empty((3, A))
     for i in range(count):

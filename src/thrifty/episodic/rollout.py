@@ -7,7 +7,9 @@ stays None: returns and optimistic values are then all there is.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -204,3 +206,87 @@ class FeatureRollout:
         """Take over a stored state."""
         self.episodes = state["episodes"]
         self.learner.load_state_dict(state["learner"])
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeRun:
+    """What K episodes brought."""
+
+    returns: Floats
+    """[K], sums of rewards in [0, 1]."""
+    regret: Floats | None
+    """Exact regret up to and with each episode [K]; None where no model is known."""
+    values: Floats
+    """The optimistic V_1 [K]; its mean over the starts of episodes played with one policy."""
+    switches: int
+    """How often the learner planned anew."""
+
+
+def run_episodes(
+    mdp: EpisodicMDP | Environment,
+    learner: Learner | FeatureLearner,
+    K: int,
+    seed: int,
+    *,
+    progress: bool = True,
+) -> EpisodeRun:
+    """Let a learner play K episodes.
+
+    Args:
+        mdp: a finite MDP, whose model gives the exact regret, or an environment seen by features.
+        learner: made for it; goes on from where it is.
+        K: episodes, at least 1.
+        seed: of transitions and first states.
+        progress: draw a bar, on a terminal.
+
+    Raises:
+        ValueError: K is no positive integer.
+
+    Example:
+        >>> from thrifty.episodic.instances import river_swim
+        >>> from thrifty.episodic.ucbvi import UCBVI
+        >>> swim = river_swim(S=3, H=5)
+        >>> run = run_episodes(swim, UCBVI(swim), K=100, seed=0, progress=False)
+        >>> run.regret.shape
+        (100,)
+    """
+    check_episodes(K)
+    rollout: Any
+    if isinstance(mdp, EpisodicMDP):
+        rollout = Rollout(mdp, learner, seed)  # type: ignore[arg-type]
+    else:
+        rollout = FeatureRollout(mdp, learner, seed)  # type: ignore[arg-type]
+    returns, values, regrets = np.empty(K), np.empty(K), np.zeros(K)
+    with ExitStack() as stack:
+        advanced = stack.enter_context(_bar(K)) if progress else None
+        while rollout.episodes < K:
+            first = rollout.episodes
+            block = rollout.advance(min(1000, K - first))
+            here = slice(first, rollout.episodes)
+            returns[here], values[here] = block.returns, block.value
+            if block.regrets is not None:
+                regrets[here] = block.regrets
+            if advanced is not None:
+                advanced.update(advanced.task_ids[0], completed=rollout.episodes)
+    regret = np.cumsum(regrets) if isinstance(mdp, EpisodicMDP) else None
+    return EpisodeRun(returns, regret, values, learner.switches)
+
+
+def check_episodes(K: object) -> None:
+    """Refuse a number of episodes that cannot be played.
+
+    Raises:
+        ValueError: K is no integer of at least 1.
+    """
+    if not isinstance(K, int | np.integer) or isinstance(K, bool) or K < 1:
+        raise ValueError(f"K, the number of episodes (steps), must be at least 1, got {K!r}")
+
+
+def _bar(K: int) -> Any:
+    """A progress bar on standard error; nothing where that is no terminal."""
+    from rich.console import Console  # a learner in a loop of one's own needs no terminal
+    from rich.progress import Progress
+
+    bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+    bar.add_task("episodes", total=K)
+    return bar

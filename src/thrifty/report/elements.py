@@ -33,10 +33,10 @@ h1{font-size:1.55rem;line-height:1.25;margin:.2em 0;overflow-wrap:anywhere}
 h2{font-size:1.15rem;margin:2.2em 0 .6em;padding-bottom:.25em;border-bottom:1px solid var(--grid)}
 p{margin:.4em 0;max-width:75ch}
 .note,.caption{color:var(--muted);font-size:.9em}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:10px;
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(210px,45%),1fr));gap:10px;
 margin:1.1em 0}
 .card{background:var(--card);border-radius:8px;padding:10px 13px}
-.card b{display:block;font-size:1.4rem;line-height:1.25;font-weight:600}
+.card b{display:block;white-space:nowrap;font-size:1.4rem;line-height:1.25;font-weight:600}
 .card span{display:block;color:var(--muted);font-size:.85em}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));
 gap:14px 28px;align-items:start}

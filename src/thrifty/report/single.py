@@ -186,11 +186,11 @@ def _dense_twin(run: RunData) -> tuple[str, str, str] | None:
     if ours is None or dense is None or run.planned_steps is None:
         return None
     told = (
-        f"in the dense reference, without evaluations: {numbers.significant(dense)} ms a step "
-        f"against {numbers.significant(ours)} ms here, measured on this machine after training "
+        f"in the reference, evaluations left out: {numbers.significant(dense)} ms a step against "
+        f"{numbers.significant(ours)} ms, timed on this machine after training "
         f"({numbers.significant(dense / ours, 2)} times faster)"
     )
-    return "dense twin would take", numbers.duration(run.planned_steps * dense / 1000), told
+    return "the dense twin would take", numbers.duration(run.planned_steps * dense / 1000), told
 
 
 def _gait(run: RunData) -> str:

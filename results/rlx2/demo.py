@@ -1,0 +1,151 @@
+"""Turn runs of the demo into what is told about it: demo.md, two pictures, rows of claims.toml.
+
+    python results/rlx2/demo.py runs/evidence    # folders demo-0, demo-1, demo-2 of run.sh
+    python results/rlx2/demo.py                  # again, from the copies in results/rlx2/runs
+
+A run's return is the mean of its last three evaluations (140,000 steps and later, three episodes
+each); the row of a seed is one run. Training time is told twice: by the clock, which other work on
+the machine lengthens, and as the processor time of the training process, evaluations included in
+both. The dense twin is timed by `thrifty bench demo` where a run's folder holds its bench.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import numpy as np
+from claim_rows import claim_row, write_rows
+
+from thrifty.report import load_run
+from thrifty.report.elements import COLOURS
+from thrifty.report.figures import learning_curve
+from thrifty.report.film import film_strip, speed
+from thrifty.report.run_data import RunData
+from thrifty.stats import final_mean
+
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parents[1] / "docs"
+LAST = 3
+KEPT = ("config.json", "environment.json", "records.jsonl", "DONE", "bench.json")
+
+
+def collect(folder: Path) -> None:
+    """Copy what is small of every finished demo, as demo-engine-SEED."""
+    for done in sorted(folder.glob("demo-*/DONE")):
+        run = load_run(done.parent)
+        target = HERE / "runs" / f"demo-engine-{run.seed}"
+        target.mkdir(parents=True, exist_ok=True)
+        for name in KEPT:
+            if (done.parent / name).exists():
+                shutil.copy(done.parent / name, target / name)
+
+
+def reached(run: RunData) -> float:
+    """Return the mean of a run's last evaluations."""
+    return float(final_mean(run.column("evaluation", "return_mean")[1], LAST))
+
+
+def processor_seconds(run: RunData) -> float:
+    """Return the processor time of the whole run."""
+    return float(run.of("end")[0]["wall_cpu_seconds"])
+
+
+def summary(runs: list[RunData]) -> str:
+    """Return demo.md: a row a seed, the ledger, and the dense twin where it was timed."""
+    lines = ["| seed | random policy | return | training, by the clock | processor time |"]
+    lines.append("|---|---|---|---|---|")
+    for run in runs:
+        lines.append(
+            f"| {run.seed} | {run.random_return:.0f} | {reached(run):.0f} "
+            f"| {run.wall_seconds:.0f} s | {processor_seconds(run):.0f} s |"
+        )
+    returns = [reached(run) for run in runs]
+    lines += [
+        "",
+        f"Return: median {np.median(returns):.0f}, from {min(returns):.0f} to {max(returns):.0f}.",
+        "",
+        f"Gait (seed {runs[0].seed}): {speed(runs[0].of('gait')[-1])}.",
+    ]
+    for run in runs:
+        dense = run.measured("milliseconds_per_step", "dense twin, reference")
+        ours = run.measured("milliseconds_per_step", "demo agent, engine")
+        if dense is not None and ours is not None:
+            lines += [
+                "",
+                f"A step with its update takes the dense twin in the reference {dense:.2f} ms of "
+                f"processor time and this agent {ours:.2f} ms, {dense / ours:.1f} times less: "
+                f"{run.steps * dense / 60_000:.0f} against {run.steps * ours / 60_000:.1f} minutes "
+                f"for {run.steps:,} steps, evaluations left out (seed {run.seed}).",
+            ]
+    lines += ["", "| ledger | dense | this agent | kept |", "|---|---|---|---|"]
+    for name, pair in runs[0].first("start")["ledger"].items():
+        if name != "rows":
+            kept = f"{100 * pair['ratio']:.1f} %"
+            lines.append(f"| {name} | {pair['dense']:,.0f} | {pair['sparse']:,.0f} | {kept} |")
+    return "\n".join(lines) + "\n"
+
+
+def claims(runs: list[RunData]) -> list[str]:
+    """Return the rows of claims.toml."""
+    returns = [reached(run) for run in runs]
+    seconds = [processor_seconds(run) for run in runs]
+    hours = sum(seconds) / 3600
+    names = [f"runs/{run.name}" for run in runs]
+    seeds = [run.seed for run in runs if run.seed is not None]
+    agent = f"The demo agent (actor 90 %, critic 85 % sparse, {runs[0].steps:,} steps)"
+    common = {"where": "ours, no counterpart in the paper", "runs": names, "seeds": seeds}
+    hardware = f"{runs[0].processor}, 2 cores, one thread a run, other work on them"
+    return [
+        claim_row(
+            claim=f"{agent} runs: HalfCheetah-v5",
+            metric="return, mean of the last 3 evaluations, median and range of 3 seeds",
+            expected=">= 1500",
+            measured=float(np.median(returns)),
+            interval=(min(returns), max(returns)),
+            hardware=hardware,
+            hours=hours,
+            **common,
+        ),
+        claim_row(
+            claim=f"{agent} is trained in four minutes",
+            metric="seconds of processor time with evaluations, median and range of 3 seeds",
+            expected="<= 240",
+            measured=float(np.median(seconds)),
+            interval=(min(seconds), max(seconds)),
+            hardware=hardware,
+            hours=hours,
+            **common,
+        ),
+    ]
+
+
+def draw(run: RunData) -> None:
+    """Write the README's pictures: the learning curve and the film strip."""
+    figure = learning_curve(run)
+    assert figure is not None, "the demo evaluates"
+    figure.savefig(DOCS / "demo.png", dpi=110, facecolor="white")
+    svg = film_strip(run.of("gait")[-1])
+    style = f"<style>{COLOURS.strip()}</style>"
+    at = svg.index(">") + 1
+    (DOCS / "gait.svg").write_text(svg[:at] + style + svg[at:] + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Read the runs and write the files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="?")
+    flags = parser.parse_args()
+    if flags.runs is not None:
+        collect(flags.runs)
+    runs = [load_run(folder) for folder in sorted((HERE / "runs").glob("demo-engine-*"))]
+    text = summary(runs)
+    (HERE / "demo.md").write_text(text, encoding="utf-8")
+    print(text)
+    write_rows("demo.py", claims(runs))
+    draw(runs[0])
+
+
+if __name__ == "__main__":
+    main()
