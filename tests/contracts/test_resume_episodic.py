@@ -61,8 +61,8 @@ def test_every_learner(learner: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("learner", ["lsvi_ucb", "icml"])
 def test_with_continuous_states_and_estimated_rewards(learner: str, tmp_path: Path) -> None:
     config = toy("lsvi_ucb_plus.latent", learner=learner)
-    learns = dataclasses.replace(config.learner, reward="estimate")
-    config = dataclasses.replace(config, learner=learns)
+    learns = dataclasses.replace(config.algorithm, reward="estimate")
+    config = dataclasses.replace(config, algorithm=learns)
     check(config, tmp_path, every=1, journalled=False)
 
 

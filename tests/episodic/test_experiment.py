@@ -30,7 +30,7 @@ RECIPES = lsvi_ucb_plus.__all__
 
 def swim(K: int = 200, **learner: Any) -> EpisodicConfig:
     return EpisodicConfig(
-        instance=RiverSwimConfig(S=4, H=6), steps=K, learner=LSVIUCBConfig(**learner)
+        instance=RiverSwimConfig(S=4, H=6), steps=K, algorithm=LSVIUCBConfig(**learner)
     )
 
 
@@ -44,7 +44,7 @@ def test_the_curve_is_the_regret_of_run_episodes() -> None:
     records = [record for record in config.build(5).records() if record is not None]
     mdp = make_instance(config.instance, 300)
     assert isinstance(mdp, EpisodicMDP)
-    learner: Any = make_learner(config.learner, mdp, 300)
+    learner: Any = make_learner(config.algorithm, mdp, 300)
     run = run_episodes(mdp, learner, 300, 5, progress=False)
     assert run.regret is not None
     progress = [record for record in records if record["kind"] == "progress"]
@@ -67,7 +67,7 @@ def test_the_curve_is_the_regret_of_run_episodes() -> None:
 
 
 def test_without_a_model_nothing_is_called_regret() -> None:
-    config = EpisodicConfig(instance=LatentConfig(), steps=20, learner=LSVIUCBConfig())
+    config = EpisodicConfig(instance=LatentConfig(), steps=20, algorithm=LSVIUCBConfig())
     records = [record for record in config.build(0).records() if record is not None]
     assert records[0]["V_star"] is None
     assert records[0]["model"] is False
@@ -94,7 +94,7 @@ def test_recipes_go_through_json_and_have_their_documentation(name: str) -> None
 
 
 def test_theory_in_the_start_record() -> None:
-    theory = dataclasses.replace(swim(1000), learner=LSVIUCBPlusConfig(constants="theory"))
+    theory = dataclasses.replace(swim(1000), algorithm=LSVIUCBPlusConfig(constants="theory"))
     constants = next(iter(theory.build(0).records()))["constants"]
     # d = 8, H = 6, lambda = 1/36: L = log(1 + 8*6*1000*36/.01) = 18.969
     L = np.log(1 + 8 * 6 * 1000 * 36 / 0.01)
@@ -113,10 +113,10 @@ def test_theory_in_the_start_record() -> None:
         (swim(constants="theory", beta=1.0), "decides beta"),
         (swim(constants="theory", delta=0.0), "delta"),
         (
-            EpisodicConfig(instance=LatentConfig(), learner=UCBVIConfig(), steps=5),
+            EpisodicConfig(instance=LatentConfig(), algorithm=UCBVIConfig(), steps=5),
             "ucbvi counts states",
         ),
-        (dataclasses.replace(swim(), instance=RiverSwimConfig(H=0)), "H must be"),
+        (dataclasses.replace(swim(), instance=RiverSwimConfig(H=0)), "horizon must be"),
     ],
 )
 def test_what_cannot_work(config: EpisodicConfig, message: str) -> None:

@@ -268,7 +268,7 @@ def test_parts_are_held_to_twelve_digits() -> None:
         if good:
             LinearMDP.from_parts(**{**one, "mu": mu})
         else:
-            with pytest.raises(ValueError, match="P sums to .* not to 1, at stage 2, state"):
+            with pytest.raises(ValueError, match=r"P sums to .* not to 1, at stage 2, state"):
                 LinearMDP.from_parts(**{**one, "mu": mu})
 
 

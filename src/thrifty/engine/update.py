@@ -18,8 +18,10 @@ from thrifty.engine.vector import LANES
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-_PIECE = 16
+_MOST = 16
 """Most updates in one compiled call."""
+_WORK = 1_000_000_000
+"""Most parameters times samples in one compiled call of several updates; about 100 ms."""
 
 
 class Transitions(NamedTuple):
@@ -96,6 +98,7 @@ class Update:
         scratch = np.zeros(max(phase.height for phase in phases) * LANES + 16, np.float32)
         self._tile: Floats = scratch[(-scratch.ctypes.data % 64) // 4 :]  # on a cache line
         self.updates = 0
+        self._piece = max(1, min(_MOST, _WORK // (arena.size * batch)))
 
     @property
     def lines(self) -> int:
@@ -112,8 +115,8 @@ class Update:
     ) -> None:
         """Do a number of updates, or a part of one.
 
-        Compiled code hears no Ctrl-C. So many updates are done in pieces of a few, each well under
-        200 ms, and an interruption falls between two: what is done is done and counted.
+        Compiled code hears no Ctrl-C. So many updates are done in pieces of at most 16, each well
+        under 200 ms, and an interruption falls between two: what is done is done and counted.
 
         Args:
             count: updates.
@@ -140,7 +143,7 @@ class Update:
         update, last = self.updates, self.updates + count
         while update < last:
             update = executor.run_updates(
-                min(_PIECE, last - update),
+                min(self._piece, last - update),
                 update,
                 script,
                 table,

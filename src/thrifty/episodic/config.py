@@ -229,7 +229,7 @@ class EpisodicConfig:
     """
     instance: InstanceConfig = field(default_factory=RiverSwimConfig)
     """What is learned on."""
-    learner: LearnerConfig = field(default_factory=LSVIUCBPlusConfig)
+    algorithm: LearnerConfig = field(default_factory=LSVIUCBPlusConfig)
     """Who learns, and with which constants."""
 
     def resolved(self) -> EpisodicConfig:

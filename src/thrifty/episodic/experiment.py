@@ -44,11 +44,12 @@ class EpisodicExperiment:
             raise ValueError(f"the seed must be an integer of at least 0, got {seed!r}")
         self.config = config.resolved()
         self.mdp = make_instance(config.instance, config.steps)
-        self.learner = make_learner(config.learner, self.mdp, config.steps)
+        self.learner = make_learner(config.algorithm, self.mdp, config.steps)
         self.rollout: Rollout | FeatureRollout
         if isinstance(self.mdp, EpisodicMDP):
             assert not isinstance(self.learner, FeatureLSVI)
             self.rollout = Rollout(self.mdp, self.learner, seed)
+            self._law = self.mdp.initial_distribution
             d = self.mdp.d if isinstance(self.mdp, LinearMDP) else self.mdp.S * self.mdp.A
         else:
             assert isinstance(self.learner, FeatureLSVI)
@@ -95,7 +96,7 @@ class EpisodicExperiment:
         facts: Record = {}
         if isinstance(mdp, EpisodicMDP):
             assert isinstance(self.rollout, Rollout)
-            law = mdp.initial_distribution
+            law = self._law
             best = self.rollout.optimum
             facts = {
                 "S": mdp.S,
@@ -124,12 +125,14 @@ class EpisodicExperiment:
         point = int(self._points[np.searchsorted(self._points, self.step, side="right")])
         before = self.step
         block = self.rollout.advance(min(self._block, point - before))
-        self._value = block.value
+        self._value = float(block.values[-1])
+        if isinstance(self.rollout, Rollout):
+            self._value = float(self._law @ self.rollout.learner.values())
         self._since += float(block.returns.sum()), len(block.returns)
         if block.regrets is not None:
             self._regret += float(block.regrets.sum())
             self._gap = float(block.regrets[-1])
-        if block.switched and self.config.learner.switch == "determinant":
+        if block.switched and self.config.algorithm.switch == "determinant":
             self._pending.append(
                 {
                     "kind": "switch",

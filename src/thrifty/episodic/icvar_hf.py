@@ -53,7 +53,7 @@ class ICVaRHF:
     """ICVaR-HF on a finite MDP whose rewards are linear in known features of (s, a).
 
     Args:
-        mdp: gives sizes and, unless ``transitions`` are learned, the kernel; its r is not looked at.
+        mdp: gives sizes and, unless ``transitions`` are learned, the kernel; r is not looked at.
         features: f [S, A, d].
         source: where queries go and labels come from.
         risk_level: alpha in (0, 1].
@@ -145,7 +145,7 @@ class ICVaRHF:
             query = self._queries[change.query]
             if query.repeat_of is None:
                 self.model.add(
-                    self._difference(query.A, query.B), change.outcome, count=change.count
+                    self._difference(query.A, query.B), change.outcome, count=change.labels
                 )
                 self._fitted = False
 
@@ -243,7 +243,7 @@ class ICVaRHF:
 
         It is no bound for the true V_1, since comparisons tell rewards up to a constant only.
         """
-        return self._V[0]
+        return np.asarray(self._V[0])
 
     def policy(self) -> Integers:
         """Return the actions [H, S], as last planned."""

@@ -121,7 +121,7 @@ class Change(NamedTuple):
     """Number of the query."""
     outcome: float
     """Mean outcome of these labels, in [0, 1]."""
-    count: int
+    labels: int
     """How many came; -1 where one was taken back."""
 
 
@@ -133,7 +133,7 @@ class Source(Protocol):
         ...
 
     def collect(self, episode: int) -> list[Change]:
-        """Return what is new before an episode; episodes are never lower than at the call before."""
+        """Return what is new before an episode; episodes never go back."""
         ...
 
     def waiting(self, asked: int, annotators: int) -> int:

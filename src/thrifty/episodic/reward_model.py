@@ -133,15 +133,13 @@ class RewardModel:
             if decrement <= 1e-22 * (1.0 + abs(value)):
                 break
             size = 1.0
-            while True:
-                w = self.w + size * step
-                new = self._objective(w, X, counts, sums)
-                if new >= value + 0.25 * size * decrement or size < 1e-6:
-                    break
-                size *= 0.5
-            if new <= value:  # rounding leaves no way up
-                break
-            self.w, value = w, new
+            if decrement > 1e-6 * (1.0 + abs(value)):  # closer, rounding hides the rise
+                while self._objective(self.w + size * step, X, counts, sums) < (
+                    value + 0.25 * size * decrement
+                ):
+                    size *= 0.5
+            self.w = self.w + size * step
+            value = self._objective(self.w, X, counts, sums)
         self.hessian = self._derivatives(self.w, X, counts, sums)[1]
 
     def gradient(self) -> Floats:

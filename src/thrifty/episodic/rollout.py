@@ -64,8 +64,8 @@ class Block:
     """[n], sums of rewards in [0, 1]."""
     regrets: Floats | None
     """[n], or None where no model is known."""
-    value: float
-    """The optimistic V_1, averaged over the first states of the episodes."""
+    values: Floats
+    """[n], optimistic V_1 of the first states."""
     switched: bool
     """Whether a new plan was made before the first of them."""
 
@@ -101,7 +101,7 @@ class Rollout:
         return Block(
             returns,
             self.gap()[first],
-            float(self.learner.values()[first].mean()),
+            self.learner.values()[first],
             self.learner.switches != switches,
         )
 
@@ -196,7 +196,9 @@ class FeatureRollout:
                 break
         learner.end_episode()
         self.episodes += 1
-        return Block(np.array([total]), None, learner.first_value(), learner.switches != switches)
+        return Block(
+            np.array([total]), None, np.array([learner.first_value()]), learner.switches != switches
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that affects the future."""
@@ -217,7 +219,7 @@ class EpisodeRun:
     regret: Floats | None
     """Exact regret up to and with each episode [K]; None where no model is known."""
     values: Floats
-    """The optimistic V_1 [K]; its mean over the starts of episodes played with one policy."""
+    """The optimistic V_1 of the first states [K]."""
     switches: int
     """How often the learner planned anew."""
 
@@ -263,7 +265,7 @@ def run_episodes(
             first = rollout.episodes
             block = rollout.advance(min(1000, K - first))
             here = slice(first, rollout.episodes)
-            returns[here], values[here] = block.returns, block.value
+            returns[here], values[here] = block.returns, block.values
             if block.regrets is not None:
                 regrets[here] = block.regrets
             if advanced is not None:

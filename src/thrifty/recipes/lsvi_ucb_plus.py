@@ -12,7 +12,7 @@
 
 `learner` is lsvi_ucb_plus (variance-weighted, monotone, rarely switching), lsvi_ucb (unweighted),
 icml (the original form, an ablation without a guarantee) or ucbvi (tabular). Constants are
-practical ones, which come without a guarantee; ``--learner.constants theory`` takes those of the
+practical ones, which come without a guarantee; ``--algorithm.constants theory`` takes those of the
 proof, with which nothing is learned in a hundred thousand episodes.
 """
 
@@ -61,7 +61,7 @@ def _config(instance: InstanceConfig, steps: int, learner: LearnerName) -> Episo
     }
     if learner not in learners:
         raise ValueError(f"unknown learner {learner!r}; choose {', '.join(learners)}")
-    return EpisodicConfig(instance=instance, steps=steps, learner=learners[learner])
+    return EpisodicConfig(instance=instance, steps=steps, algorithm=learners[learner])
 
 
 def river_swim(

@@ -53,7 +53,7 @@ def learning_curve(run: RunData) -> Figure | None:
     steps, means = run.column("evaluation", "return_mean")
     if steps.size == 0:
         return None
-    figure, axes = _panel(4.0)
+    figure, axes = panel(4.0)
     train_steps, train_returns = run.column("train", "return")
     if train_steps.size:
         axes.plot(
@@ -88,7 +88,7 @@ def learning_curve(run: RunData) -> Figure | None:
         _random_line(axes, run.random_return)
     _step_axis(axes, run.steps)
     axes.set_ylabel("return per episode")
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
@@ -104,7 +104,7 @@ def sparsity_per_layer(run: RunData) -> Figure | None:
     layers = [layer for layer in run.first("start").get("layers") or () if layer.get("shape")]
     if not layers:
         return None
-    figure, axes = _panel(0.95 + 0.27 * len(layers))
+    figure, axes = panel(0.95 + 0.27 * len(layers))
     networks = list(dict.fromkeys(str(layer["network"]) for layer in layers))
     for index, layer in enumerate(layers):
         colour = _colour(networks.index(str(layer["network"])))
@@ -164,7 +164,7 @@ def topology_change(run: RunData) -> Figure | None:
     survival_axes.set_ylim(0, 103)
     survival_axes.set_ylabel("initial links\nstill active (%)")
     figure.align_ylabels()
-    _legend(figure, replaced_axes)
+    legend(figure, replaced_axes)
     return figure
 
 
@@ -232,7 +232,7 @@ def learning_curves(
     Returns:
         The figure, or None where no run has an evaluation over that axis.
     """
-    figure, axes = _panel(3.1)
+    figure, axes = panel(3.1)
     order = list(colours if colours is not None else groups)
     columns = {
         label: [
@@ -279,7 +279,7 @@ def learning_curves(
         axes.set_xlim(0, 1.02 * longest / scale)
         axes.set_xlabel(f"training time ({unit})")
     axes.set_ylabel("return per episode")
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
@@ -316,7 +316,8 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     return head + text[text.index(">") + 1 :]
 
 
-def _panel(height: float = 2.7) -> tuple[Figure, Axes]:
+def panel(height: float = 2.7) -> tuple[Figure, Axes]:
+    """A figure of one panel in the style of all of them."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.add_subplot()
     _style(axes)
@@ -345,7 +346,7 @@ def _random_line(axes: Axes, value: float) -> None:
     axes.axhline(value, color=INK, linewidth=1.2, linestyle="--", label="random policy")
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def legend(figure: Figure, axes: Axes) -> None:
     """A legend above the axes, in as many columns as its labels allow."""
     handles, labels = axes.get_legend_handles_labels()
     if not labels:

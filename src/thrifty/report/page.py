@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thrifty.report import comparison, numbers, single
+from thrifty.report import comparison, episodic, numbers, single
 from thrifty.report.elements import document
 from thrifty.report.run_data import RunData, load_run
 
@@ -70,14 +70,19 @@ def render(runs: Sequence[RunData]) -> str:
         algorithm = run.first("start").get("algorithm")
         parts = [str(algorithm)] if algorithm else []
         parts += [f"seed {run.seed}"] if run.seed is not None else []
-        parts += [f"{numbers.count(run.steps)} environment steps", run.name]
-        return document(f"{run.recipe} on {run.task}", " · ".join(parts), single.sections(run))
+        of_episodes = episodic.is_episodic(run)
+        unit = "episodes" if of_episodes else "environment steps"
+        parts += [f"{numbers.count(run.steps)} {unit}", run.name]
+        content = episodic.sections(run) if of_episodes else single.sections(run)
+        return document(f"{run.recipe} on {run.task}", " · ".join(parts), content)
     tasks = list(dict.fromkeys(run.task for run in runs))
     recipes = list(dict.fromkeys(run.recipe for run in runs))
     title = f"{', '.join(recipes)} on {', '.join(tasks)}"
     if len(title) > 90:
         title = f"{len(recipes)} recipes on {len(tasks)} environments"
     subtitle = f"{len(runs)} runs"
+    if all(episodic.is_episodic(run) for run in runs):
+        return document(title, subtitle, episodic.comparison(runs))
     return document(title, subtitle, comparison.sections(runs, np.random.default_rng(0)))
 
 

@@ -45,7 +45,7 @@ def sections(run: RunData) -> list[str]:
         _learning(run),
         _topology(run),
         _ledger(run),
-        _reproduce(run),
+        reproduce(run),
     ]
 
 
@@ -297,7 +297,8 @@ def _ledger(run: RunData) -> str:
     )
 
 
-def _reproduce(run: RunData) -> str:
+def reproduce(run: RunData) -> str:
+    """The command, the configuration and the circumstances of a run."""
     configuration = flattened(run.config.get("config") or {})
     top = [("recipe", run.recipe), ("seed", run.seed), ("threads", run.config.get("threads"))]
     described = {key: value for key, value in run.environment.items() if key != "sessions"}
