@@ -312,6 +312,20 @@ def test_a_file_with_wrong_content_and_right_digest_is_refused(
         sparse_policy.load(path)
 
 
+def test_a_column_beyond_its_row_is_refused(tmp_path: Path) -> None:
+    """Column 40 of row 0 would lie where column 0 of row 1 does: in range and in order."""
+    weight = np.zeros((2, 40), np.float32)
+    weight[0, 5] = weight[1, 7] = 1
+    low, high = -np.ones(2, np.float32), np.ones(2, np.float32)
+    one = Contents([Layer(weight, np.zeros(2, np.float32), "")], low, high, {})
+    document, arrays = members(encode_npz(one), tmp_path)
+    assert arrays["0.columns"].tolist() == [5, 7]
+    arrays["0.columns"][0] = 40
+    (tmp_path / "policy.npz").write_bytes(sealed(document, arrays))
+    with pytest.raises(ValueError, match=r"policy\.npz holds no valid policy \(layer 0 has links"):
+        sparse_policy.load(tmp_path / "policy.npz")
+
+
 # A density of 0.05 is stored as columns, one of 0.4 as a mask.
 FUZZED = {density: encode_npz(contents((40, 24, 20, 3), density)) for density in (0.05, 0.4)}
 

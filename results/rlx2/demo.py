@@ -6,7 +6,8 @@
 A run's return is the mean of its last three evaluations (140,000 steps and later, three episodes
 each); the row of a seed is one run. Training time is told twice: by the clock, which other work on
 the machine lengthens, and as the processor time of the training process, evaluations included in
-both. The dense twin is timed by `thrifty bench demo` where a run's folder holds its bench.json.
+both. A machine that does other work makes both longer (its caches are shared), so the claim about
+minutes takes only runs whose two times agree within a tenth. The dense twin is timed by `thrifty bench demo` where a run's folder holds its bench.json.
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ def processor_seconds(run: RunData) -> float:
     return float(run.of("end")[0]["wall_cpu_seconds"])
 
 
+def undisturbed(run: RunData) -> bool:
+    """Return whether the machine did little else: the clock agrees with the processor time."""
+    return (run.wall_seconds or 0.0) < 1.1 * processor_seconds(run)
+
+
 def summary(runs: list[RunData]) -> str:
     """Return demo.md: a row a seed, the ledger, and the dense twin where it was timed."""
     lines = ["| seed | random policy | return | training, by the clock | processor time |"]
@@ -90,8 +96,8 @@ def summary(runs: list[RunData]) -> str:
 def claims(runs: list[RunData]) -> list[str]:
     """Return the rows of claims.toml."""
     returns = [reached(run) for run in runs]
-    seconds = [processor_seconds(run) for run in runs]
-    hours = sum(seconds) / 3600
+    hours = sum(processor_seconds(run) for run in runs) / 3600
+    quiet = [run.wall_seconds or 0.0 for run in runs if undisturbed(run)]
     names = [f"runs/{run.name}" for run in runs]
     seeds = [run.seed for run in runs if run.seed is not None]
     agent = f"The demo agent (actor 90 %, critic 85 % sparse, {runs[0].steps:,} steps)"
@@ -110,10 +116,10 @@ def claims(runs: list[RunData]) -> list[str]:
         ),
         claim_row(
             claim=f"{agent} is trained in four minutes",
-            metric="seconds of processor time with evaluations, median and range of 3 seeds",
+            metric="seconds by the clock, evaluations included, of runs on a quiet machine",
             expected="<= 240",
-            measured=float(np.median(seconds)),
-            interval=(min(seconds), max(seconds)),
+            measured=float(np.median(quiet)) if quiet else None,
+            interval=(min(quiet), max(quiet)) if quiet else None,
             hardware=hardware,
             hours=hours,
             **common,

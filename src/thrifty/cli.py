@@ -14,7 +14,9 @@ import json
 import os
 import shlex
 import sys
+import threading
 import traceback
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -270,6 +272,33 @@ def _report(*runs: Folder, out: File = None) -> int:
     return 0
 
 
+def _label(
+    run: Folder, /, *, annotator: str = "person", port: int = 8642, browser: bool = True
+) -> int:
+    """Answer a run's questions (which of two clips is better?) on a local page.
+
+    Args:
+        run: the run's folder; its training may go on meanwhile, or be over.
+        annotator: whose answers these are. A question has one answer of each annotator.
+        port: of the page, on this machine only; 0 for any free one.
+        browser: open the page in the browser.
+    """
+    from thrifty.labelling import LabelServer, Session
+
+    session = Session(run, annotator)
+    with LabelServer(session, port=port).open() as server:
+        for line in session.reports:
+            print(line)
+        print(f"{annotator} answers at {server.url}; stop with Ctrl-C at any moment", flush=True)
+        if browser:  # some browsers keep the caller waiting
+            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve()
+    view = session.view()
+    print(f"stopped: {view['answered']} of {view['asked']} questions answered by {annotator}")
+    return 0
+
+
 def _bench(
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")],
     *,
@@ -311,6 +340,7 @@ _VERBS: dict[str, tuple[Any, str]] = {
     "evaluate": (_evaluate, "thrifty evaluate runs/x --episodes 10 --video"),
     "export": (_export, "thrifty export runs/x --out policy.npz"),
     "report": (_report, "thrifty report runs/x runs/y --out report.html"),
+    "label": (_label, "thrifty label runs/x --annotator ann"),
     "demo": (_demo, "thrifty demo"),
     "bench": (_bench, "thrifty bench env_loop --json env_loop.json"),
 }

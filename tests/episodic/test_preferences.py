@@ -190,8 +190,10 @@ def test_a_second_start_takes_in_the_same_labels_at_the_same_moments(tmp_path: P
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     asked(tmp_path)
-    with pytest.raises(ValueError, match="another query 0"):
+    with pytest.raises(ValueError, match="no such query 0"):
         LabelFolder(tmp_path).ask(Query(0, 0, B, A))
+    with pytest.raises(ValueError, match="no such query 3"):
+        LabelFolder(tmp_path, replay=True).ask(query(3))
     with pytest.raises(ValueError, match="had taken in 5"):
         LabelFolder(tmp_path).rewind(5)
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from thrifty.control.backend import unsupported
 from thrifty.control.fused import (
-    layer_indices,
     layers_of,
+    masks_of,
     norms_of,
     to_arena,
     to_torch,
@@ -69,6 +69,7 @@ class CompiledLearner:
         self.name = learner.name
         self._columns, self._seed = columns, seed
         self._places = td3_places(learner) if isinstance(learner, TD3) else sac_places(learner)
+        self._layers = {net: layers_of(*place) for net, place in self._places.items()}
         self._torch_perceptron = learner.perceptron
         self._take()
 
@@ -218,7 +219,7 @@ class CompiledLearner:
         sparse_network = reference.networks()[network]
         self._bring(network)
         for net in _NETS[network]:
-            for place, layer in zip(arena.layers[net], layers_of(*self._places[net]), strict=True):
+            for place, layer in zip(arena.layers[net], self._layers[net], strict=True):
                 size = place.index.out * place.index.inputs
                 dense = arena.dense[place.dense : place.dense + size]
                 bias = arena.grads[place.bias : place.bias + place.index.out]
@@ -249,18 +250,16 @@ class CompiledLearner:
         update, arena = self._update, self._update.arena
         sparse_network = self.reference.networks()[network]
         places = {net: self._places[net] for net in _NETS[network]}
-        links = {net: layer_indices(sparse_network, place[1]) for net, place in places.items()}
-        pairs = [
-            (net, number, index)
-            for net, indices in links.items()
-            for number, index in enumerate(indices)
+        relinked = [
+            arena.relink(net, number, mask)
+            for net, (_, attribute) in places.items()
+            for number, mask in enumerate(masks_of(sparse_network, attribute))
         ]
-        if any(index.nnz != arena.layers[net][n].index.nnz for net, n, index in pairs):
+        if not all(relinked):
             return False
-        for net, number, index in pairs:
-            arena.relink(net, number, index)
-            place = arena.layers[net][number]
-            arena.dense[place.dense : place.dense + index.out * index.inputs] = 0.0
+        for net in places:
+            first, last = arena.layers[net][0], arena.layers[net][-1]
+            arena.dense[first.dense : last.dense + last.index.out * last.index.inputs] = 0.0
         begin, end = arena.span[network]
         arena.grads[begin:end] = 0.0
         to_arena(arena, places)
@@ -303,7 +302,7 @@ class CompiledLearner:
                 ("exp_avg", update.arena.first_moment, BETA1),
                 ("exp_avg_sq", update.arena.second_moment, BETA2),
             ):
-                for number, layer in enumerate(layers_of(*self._places[net])):
+                for number, layer in enumerate(self._layers[net]):
                     weight, bias = update.arena.read(vector, net, number)
                     states = optimizer.state[layer.weight], optimizer.state[layer.bias]
                     if evolution.moments == "keep" and name in states[0]:
@@ -314,8 +313,10 @@ class CompiledLearner:
                     states[1][name] = torch.from_numpy(bias)
                 for parameter, slots in norms_of(update.arena, net, *self._places[net]):
                     optimizer.state[parameter][name] = torch.from_numpy(vector[slots].copy())
-        for parameter in self.reference.networks()[network].parameters:
-            optimizer.state[parameter]["step"] = torch.tensor(float(steps))
+        parameters = self.reference.networks()[network].parameters
+        counts = torch.full((len(parameters),), float(steps)).unbind()
+        for parameter, count in zip(parameters, counts, strict=True):
+            optimizer.state[parameter]["step"] = count
 
     def _bring_rest(self) -> None:
         """Bring targets, which carry the networks' masks, and the temperature up to date."""
@@ -361,7 +362,7 @@ class CompiledLearner:
         """Put one network's moments and number of optimizer steps into an update."""
         optimizer = self.reference.networks()[network].optimizer
         for net in _NETS[network]:
-            for number, layer in enumerate(layers_of(*self._places[net])):
+            for number, layer in enumerate(self._layers[net]):
                 weight = optimizer.state.get(layer.weight)
                 bias = optimizer.state.get(layer.bias)
                 if not weight or not bias:

@@ -11,12 +11,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from thrifty.control.sparse_network import SparseNetwork
 from thrifty.engine.layout import Arena, LayerIndex
 from thrifty.engine.update import Transitions
 from thrifty.rl.transitions import Replay
+
+
+def masks_of(network: SparseNetwork[Any], net: str) -> list[NDArray[np.bool_]]:
+    """Return the mask of each layer of one perceptron of a network, bool [out, in].
+
+    Args:
+        network: holds the perceptron.
+        net: its attribute: "net" of an actor, "q1" or "q2" of a critic.
+    """
+    masked = network.topology.names
+    return [
+        network.topology.mask(weight).numpy()
+        if weight in masked
+        else np.ones(tuple(layer.weight.shape), np.bool_)
+        for weight, layer in _linears(network.module, net)
+    ]
 
 
 def layer_indices(network: SparseNetwork[Any], net: str) -> list[LayerIndex]:
@@ -26,15 +43,7 @@ def layer_indices(network: SparseNetwork[Any], net: str) -> list[LayerIndex]:
         network: holds the perceptron.
         net: its attribute: "net" of an actor, "q1" or "q2" of a critic.
     """
-    masked = network.topology.names
-    return [
-        LayerIndex.of(
-            network.topology.mask(weight).numpy()
-            if weight in masked
-            else np.ones(tuple(layer.weight.shape), np.bool_)
-        )
-        for weight, layer in _linears(network.module, net)
-    ]
+    return [LayerIndex.of(mask) for mask in masks_of(network, net)]
 
 
 def to_arena(arena: Arena, places: Mapping[str, tuple[nn.Module, str]]) -> None:

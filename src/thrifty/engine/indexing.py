@@ -1,4 +1,4 @@
-"""From a mask to the index arrays of its links, compiled: an evolution step rebuilds them."""
+"""From the places of links to their index arrays, compiled: an evolution step rebuilds them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from thrifty.engine.cache import entry
 
 
 @entry
-def index_mask(mask, starts, cols, col_starts, rows, perm):
-    """Fill the CSR arrays and the CSC arrays with their permutation from a bool mask [out, in].
+def index_links(flat, starts, cols, col_starts, rows, perm):
+    """Fill the CSR arrays and the CSC arrays with their permutation from a list of links.
 
     Args:
-        mask: bool [out, in].
+        flat: int64 [nnz], rising: places in the flattened weight [out, in].
         starts: int32 [out + 1].
         cols: int32 [nnz].
         col_starts: int32 [in + 1].
         rows: int32 [nnz].
         perm: int32 [nnz], CSC position -> CSR position.
     """
-    out, inputs = mask.shape
+    out, inputs, nnz = len(starts) - 1, len(col_starts) - 1, len(flat)
     col_starts[:] = 0
     n = 0
     for r in range(out):
         starts[r] = n
-        for c in range(inputs):
-            if mask[r, c]:
-                cols[n] = c
-                col_starts[c + 1] += 1
-                n += 1
+        begin, end = r * inputs, (r + 1) * inputs
+        while n < nnz and flat[n] < end:
+            cols[n] = flat[n] - begin
+            col_starts[cols[n] + 1] += 1
+            n += 1
     starts[out] = n
     for c in range(inputs):
         col_starts[c + 1] += col_starts[c]

@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from thrifty.engine.indexing import index_mask
+from thrifty.engine.indexing import index_links
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -51,24 +51,30 @@ class LayerIndex:
         if mask.ndim != 2 or mask.dtype != np.bool_:
             raise ValueError(f"a mask is a bool matrix, got {mask.dtype} of shape {mask.shape}")
         out, inputs = mask.shape
-        nnz = int(np.count_nonzero(mask))
-        index = cls(
+        flat = np.flatnonzero(mask)
+        return cls(
             out=out,
             inputs=inputs,
             starts=np.empty(out + 1, np.int32),
-            cols=np.empty(nnz, np.int32),
+            cols=np.empty(len(flat), np.int32),
             col_starts=np.empty(inputs + 1, np.int32),
-            rows=np.empty(nnz, np.int32),
-            perm=np.empty(nnz, np.int32),
-        )
-        index_mask(
-            np.ascontiguousarray(mask),
-            index.starts,
-            index.cols,
-            index.col_starts,
-            index.rows,
-            index.perm,
-        )
+            rows=np.empty(len(flat), np.int32),
+            perm=np.empty(len(flat), np.int32),
+        ).holding(flat)
+
+    def holding(self, flat: NDArray[np.int64]) -> LayerIndex:
+        """Index other links, as many as before, in the same arrays.
+
+        Args:
+            flat: rising places in the flattened weight, int64 [nnz].
+
+        Returns:
+            The new index; this one is void.
+        """
+        assert len(flat) == self.nnz
+        index_links(flat, *self.pieces)
+        index = LayerIndex(self.out, self.inputs, *self.pieces)
+        index.__dict__["flat"] = flat  # what the property would compute
         return index
 
     @property
@@ -171,6 +177,8 @@ class Arena:
         widest = max(layer.inputs for layers in indices.values() for layer in layers)
         pieces.append(np.arange(widest, dtype=np.int32))
         self.index: Ints = np.ascontiguousarray(np.concatenate(pieces))
+        for name, layers in indices.items():
+            indices[name] = tuple(map(self._in_place, layers, places[name]))
         self.layers: dict[str, list[Layer]] = {}
         self.span: dict[str, tuple[int, int]] = {}
         size = dense = 0
@@ -205,36 +213,44 @@ class Arena:
         assert all(left[1] == right[0] for left, right in pairwise(spans))
         self.span[name] = (spans[0][0], spans[-1][1])
 
-    def relink(self, network: str, layer: int, index: LayerIndex) -> None:
+    def _in_place(self, layer: LayerIndex, index_at: tuple[int, ...]) -> LayerIndex:
+        """Return a layer's index as views of the index array."""
+        views = [
+            self.index[at : at + len(piece)]
+            for at, piece in zip(index_at, layer.pieces, strict=True)
+        ]
+        return LayerIndex(layer.out, layer.inputs, *views)
+
+    def relink(self, network: str, layer: int, mask: Bools) -> bool:
         """Give a layer of an online network other links, as many as it has.
 
         Nothing moves in the arena, so programmes stay as they are. The network's values and moments
         are the caller's to write anew; a target's links keep their values, new ones start at 0.
+        Indices made from a mask are right by construction and not validated.
 
         Args:
             network: an online network.
             layer: its number there.
-            index: made from a mask, and therefore not validated.
+            mask: bool [out, in].
 
-        Raises:
-            ValueError: another shape or another number of links.
+        Returns:
+            Whether it is done; False where the mask has another number of links.
         """
         online, old = self.layers[network][layer], self.layers[network][layer].index
-        if (index.out, index.inputs, index.nnz) != (old.out, old.inputs, old.nnz):
-            raise ValueError(
-                f"layer {layer} of {network} has {old.nnz} links of {old.out} x {old.inputs}, not "
-                f"{index.nnz} of {index.out} x {index.inputs}: lay out a new arena"
-            )
-        for at, piece in zip(online.index_at, index.pieces, strict=True):
-            self.index[at : at + len(piece)] = piece
+        flat = np.flatnonzero(mask)
+        if len(flat) != old.nnz:
+            return False
+        before = old.flat  # taken before the arrays behind it are written anew
+        index = old.holding(flat)
         self.layers[network][layer] = replace(online, index=index)
         if network in self.targets:
             target = self.layers[f"{network}_target"][layer]
             values = self.params[target.values : target.bias]
-            weight = np.zeros((old.out, old.inputs), np.float32)
-            old.scatter(values, weight)
-            values[:] = index.take(weight)
+            weight = np.zeros(mask.size, np.float32)
+            weight[before] = values
+            values[:] = weight[index.flat]
             self.layers[f"{network}_target"][layer] = replace(target, index=index)
+        return True
 
     def write(
         self, vector: Floats, network: str, layer: int, weight: Floats, bias: Floats | None

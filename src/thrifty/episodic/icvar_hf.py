@@ -13,7 +13,8 @@ taken over the centre and points drawn on the surface of the ellipsoid, each pla
 Transitions are known, or ICVaR-G's on a finite class.
 
 Where we differ. (1) The set is an ellipsoid around the estimate, not the set of near-maximal
-likelihood, and its radius is a parameter (.5 in practice). (2) tau_0 is the first trajectory
+likelihood, and its radius is a parameter; with a regulariser of 1 and a radius of 1 it holds every
+|w| <= 1 at the start. (2) tau_0 is the first trajectory
 (``reference="fixed"``; the paper's choice could not be verified), or the one with the largest
 estimated reward so far (``"best"``). (3) Comparisons are scaled by 1/H: the slope of the sigmoid at
 H is e^-H / 4 otherwise, and the bounds grow by its inverse. (4) A query is asked only if the set
@@ -30,7 +31,7 @@ log det Hess has grown by log 1.5, the reference has changed, or the transitions
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -83,7 +84,7 @@ class ICVaRHF:
         *,
         risk_level: float,
         transitions: ICVaRG | None = None,
-        radius: float = 0.5,
+        radius: float = 1.0,
         candidates: int = 16,
         scale: float | None = None,
         regulariser: float = 1.0,
@@ -254,11 +255,19 @@ class ICVaRHF:
         return {
             "model": self.model.state_dict(),
             "transitions": None if self.transitions is None else self.transitions.state_dict(),
-            "reference": None if self.reference is None else _stored(self.reference),
-            "queries": [
-                (query.number, query.episode, _stored(query.A), _stored(query.B), query.repeat_of)
-                for query in self._queries
-            ],
+            "reference": None if self.reference is None else _numbers(self.reference),
+            "queries": np.array(
+                [
+                    (
+                        query.episode,
+                        -1 if query.repeat_of is None else query.repeat_of,
+                        *_numbers(query.A),
+                        *_numbers(query.B),
+                    )
+                    for query in self._queries
+                ],
+                dtype=np.int64,
+            ).reshape(-1, 2 + 4 * self.mdp.H),
             "episodes": self.episodes,
             "switches": self.switches,
             "due": self._due,
@@ -284,10 +293,12 @@ class ICVaRHF:
         if self.transitions is not None:
             self.transitions.load_state_dict(state["transitions"])
         self.reference = None if state["reference"] is None else _clip(state["reference"])
-        self._queries = [
-            Query(number, episode, _clip(A), _clip(B), repeat_of)
-            for number, episode, A, B, repeat_of in state["queries"]
-        ]
+        self._queries = []
+        for episode, repeat_of, *numbers in state["queries"].tolist():
+            middle = len(numbers) // 2
+            A, B = _clip(numbers[:middle]), _clip(numbers[middle:])
+            again = None if repeat_of < 0 else repeat_of
+            self._queries.append(Query(len(self._queries), episode, A, B, again))
         self.episodes, self.switches = state["episodes"], state["switches"]
         self._due, self._fitted, self._growth = state["due"], state["fitted"], state["growth"]
         self._V, self._policy = state["V"].copy(), state["policy"].copy()
@@ -295,12 +306,13 @@ class ICVaRHF:
         self.source.rewind(state["position"])
 
 
-def _stored(clip: Clip) -> Integers:
-    return np.array([clip.states, clip.actions], dtype=np.int64)
+def _numbers(clip: Clip) -> list[int]:
+    return [*clip.states, *clip.actions]
 
 
-def _clip(stored: Integers) -> Clip:
-    return Clip(tuple(stored[0].tolist()), tuple(stored[1].tolist()))
+def _clip(numbers: Sequence[int]) -> Clip:
+    middle = len(numbers) // 2
+    return Clip(tuple(numbers[:middle]), tuple(numbers[middle:]))
 
 
 @njit(**_COMPILE)

@@ -44,10 +44,11 @@ class LabelFolder:
 
     Args:
         folder: of the run; it exists.
+        replay: take in only what the folder tells was taken in, and write nothing.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, *, replay: bool = False) -> None:
+        self.folder, self.replay = Path(folder), replay
         self.reports: list[str] = []
         """What had to be repaired, one line each."""
         self.position = 0
@@ -108,16 +109,17 @@ class LabelFolder:
         """Append a query, unless it has been asked (by the same learner, before a crash).
 
         Raises:
-            ValueError: another query has this number: the folder belongs to another run.
+            ValueError: another query has this number, or a replay asks what was not asked: the
+                folder belongs to another run.
         """
         self._follow()
         known = self._asked.get(query.number)
-        if known is None:
+        if known is None and not self.replay:
             self._asked[query.number] = query
             self._append(QUERIES, dataclasses.asdict(query))
         elif known != query:
             raise ValueError(
-                f"{self.folder} holds another query {query.number}: it belongs to a run with "
+                f"{self.folder} holds no such query {query.number}: it belongs to a run with "
                 "another seed or configuration; choose another folder"
             )
 
@@ -149,7 +151,7 @@ class LabelFolder:
             episode: the one to come; never lower than at the call before.
         """
         self._follow()
-        if episode <= self._horizon:
+        if self.replay or episode <= self._horizon:
             stop = self._taken.get(episode, self.position)
             labels = self.labels() if stop > self.position else []
         else:

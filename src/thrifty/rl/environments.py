@@ -188,11 +188,12 @@ class Environments:
 
     def to_bounds(self, action_EA: Floats) -> Floats:
         """Map normalised actions to what the environment takes, both [E, A]."""
+        # Minimum and maximum do what clip does, without its way through Python.
         if not self.scale_actions:
-            return np.clip(action_EA, np.float32(-1.0), np.float32(1.0))
+            return np.minimum(np.maximum(action_EA, np.float32(-1.0)), np.float32(1.0))
         # Cut after scaling: centre + half range may lie a rounding error beyond the bound.
         scaled_EA = (self._centre + self._half_range * action_EA).astype(np.float32, copy=False)
-        return np.clip(scaled_EA, self.low, self.high)
+        return np.minimum(np.maximum(scaled_EA, self.low), self.high)
 
     def step(self, action_EA: Floats) -> Step:
         """Take one step in every environment; ended episodes are followed by new ones.
@@ -218,17 +219,21 @@ class Environments:
         reward = np.empty(self.count, np.float32)
         terminated, truncated = np.zeros((2, self.count), np.bool_)
         finished: list[tuple[float, int]] = []
+        ended: list[int] = []
         for index, env in enumerate(self._single):
             action = action_EA[index]
             self._actions[index].append(action.copy())  # an environment may write into its input
-            next_observation[index], gain, terminated[index], truncated[index], _ = env.step(action)
+            next_observation[index], gain, done, late, _ = env.step(action)
+            if done or late:
+                terminated[index], truncated[index] = done, late
+                ended.append(index)
             reward[index] = gain
             self._returns[index] += gain
             self._lengths[index] += 1
         self._check(reward, "reward")
         self._check(next_observation, "observation")
         self.observation = next_observation.copy()
-        for index in np.flatnonzero(terminated | truncated).tolist():
+        for index in ended:
             finished.append((float(self._returns[index]), int(self._lengths[index])))
             self._reset(index)
             self._check(self.observation, "observation")

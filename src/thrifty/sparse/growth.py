@@ -68,7 +68,7 @@ def _shortlist(scores: Tensor, among: Tensor, k: int) -> Tensor:
     it, NaN included, are on the list; if these are fewer than k, everything on offer is.
     """
     size = scores.numel()
-    if size > max(8 * k, _SAMPLE):
+    if size > max(8 * k, 8 * _SAMPLE):
         stride = size // _SAMPLE | 1  # odd, so that it meets every column of a matrix
         sample = scores[::stride]
         if 2 * count(among[::stride]) > sample.numel():

@@ -1,0 +1,151 @@
+"""What the scripts here share: the families, the learners, one run, and rows that survive a stop.
+
+A script makes a list of tasks, runs those whose row is not in its CSV file yet, in processes of
+their own, and appends each row as it comes: stopping and repeating the command goes on.
+
+Tuning and evaluation draw different instances and different trajectories: seeds from TUNING on are
+for tuning only.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thrifty.episodic import (
+    EpisodicMDP,
+    LinearMDP,
+    evaluate,
+    instances,
+    optimal,
+    run_episodes,
+    tabular,
+    uniform,
+    worst,
+)
+from thrifty.episodic.lsvi_ucb import LSVIUCB
+from thrifty.episodic.lsvi_ucb_plus import LSVIUCBPlus
+from thrifty.episodic.weighting import practical_weighting
+
+HERE = Path(__file__).parent
+TUNING = 1000  # seeds from here on are for tuning
+REGULARISERS = (1.0, 0.1, 0.01, 0.001, 0.0001)
+BETAS = (0.05, 0.1, 0.3, 1.0, 3.0)
+
+Task = dict[str, Any]
+
+
+def family(name: str, seed: int, K: int) -> LinearMDP:
+    """Return the instance of a family that a seed draws."""
+    rng = np.random.default_rng([seed, 7])
+    make: dict[str, Callable[[], LinearMDP]] = {
+        "simplex d=8": lambda: instances.simplex(8, 50, 10, 10, rng),
+        "simplex d=12": lambda: instances.simplex(12, 50, 10, 10, rng),
+        "river swim": lambda: tabular(instances.river_swim()),
+        "lock": lambda: instances.combination_lock(8, 3, rng),
+        "deep sea": lambda: tabular(instances.deep_sea(8, rng)),
+        "hard": lambda: instances.hard_instance(5, 10, K, rng, gap=8.0),
+        "lottery d=8": lambda: instances.lottery(8, 10, rng),
+        "lottery d=20": lambda: instances.lottery(20, 10, rng, mixtures=20),
+    }
+    return make[name]()
+
+
+FAMILIES = (
+    "simplex d=8", "simplex d=12", "river swim", "lock", "deep sea", "hard", "lottery d=8",
+    "lottery d=20",
+)  # fmt: skip
+
+
+def learner(kind: str, mdp: LinearMDP, regulariser: float, beta: float) -> Any:
+    """Return a learner.
+
+    unweighted is LSVI-UCB, weighted LSVI-UCB+ in its corrected form with practical constants,
+    weighted, not monotone the same without the minimum over plans.
+    """
+    if kind == "unweighted":
+        return LSVIUCB(mdp, regulariser=regulariser, beta=beta)
+    monotone = kind == "weighted"
+    assert monotone or kind == "weighted, not monotone"
+    weighting = practical_weighting(mdp.H, beta)
+    return LSVIUCBPlus(mdp, regulariser=regulariser, weighting=weighting, monotone=monotone)
+
+
+def controls(mdp: EpisodicMDP) -> dict[str, float]:
+    """Return the exact regret per episode of the uniform and of the worst policy."""
+    best, law = optimal(mdp).V[0], mdp.initial_distribution
+    return {
+        "uniform": float(law @ (best - evaluate(mdp, uniform(mdp))[0])),
+        "worst": float(law @ (best - worst(mdp).V[0])),
+    }
+
+
+def play(mdp: LinearMDP, made: Any, K: int, seed: int, points: Sequence[int] = ()) -> Task:
+    """Run a learner; return its regret, at the end and at some episodes, and its optimism."""
+    run = run_episodes(mdp, made, K, seed, progress=False)
+    assert run.regret is not None
+    V_star = float(mdp.initial_distribution @ optimal(mdp).V[0])
+    row: Task = {
+        "regret": float(run.regret[-1]),
+        "switches": run.switches,
+        "least_optimism": float(run.values.min()) - V_star,
+    }
+    for k in points:
+        row[f"regret_{k}"] = float(run.regret[k - 1])
+    return row
+
+
+def complete(
+    path: Path,
+    tasks: Iterable[Task],
+    work: Callable[[Task], Mapping[str, Any]],
+    *,
+    processes: int,
+) -> list[Task]:
+    """Run the tasks that the file lacks, and return the rows of all.
+
+    Args:
+        path: CSV file; the columns of a task name its row.
+        tasks: scalars by name, the same names in each.
+        work: returns the results of a task, scalars by name, the same names for each.
+        processes: how many at a time.
+    """
+    wanted = list(tasks)
+    names = list(wanted[0])
+    done = {tuple(row[name] for name in names): row for row in read(path)}
+    missing = [t for t in wanted if tuple(str(t[name]) for name in names) not in done]
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with ProcessPoolExecutor(processes) as pool:
+        for number, (task, result) in enumerate(
+            zip(missing, pool.map(work, missing), strict=True), 1
+        ):
+            row = {key: str(value) for key, value in {**task, **result}.items()}
+            _append(path, row)
+            done[tuple(row[name] for name in names)] = row
+            if number % 50 == 0 or number == len(missing):
+                print(f"{path.name}: {number} of {len(missing)}", flush=True)
+    return [done[tuple(str(t[name]) for name in names)] for t in wanted]
+
+
+def read(path: Path) -> list[Task]:
+    """Return the rows of a CSV file, as texts; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _append(path: Path, row: Task) -> None:
+    new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
