@@ -2,13 +2,15 @@
 
     python results/lsvi_ucb_plus/hard_instance.py [--processes 2] [--toy]
 
-R(K) / ((d-1) sqrt(H^3 K)) for (d, H) in (4,10), (6,10), (4,20) and K = 1e3, 1e4, 1e5, for every s in
-1, 2, 4, ..., 64 that is valid there. The gap shrinks with K, so every policy has a flat ratio at
+R(K) / ((d-1) sqrt(H^3 K)) for (d, H) in (4,10), (6,10), (4,20) and K = 1e3, 1e4, 1e5, for every s
+in 1, 2, 4, ..., 64 that is valid there. The gap shrinks with K, so every policy has a flat ratio at
 small s: the uniform and the worst policy (exact) stand beside the learners.
 
-Each learner has one (lambda, beta) for all cells: the pair of the grid with the least geometric mean
-of regret over the uniform policy's, at K = 1e4, s = 4, 16 and the largest valid one, on seeds that
-are for tuning only. Writes hard_tuning.csv, hard_instance.csv, hard_controls.csv, hard_chosen.json.
+Each learner has one (lambda, beta) for all cells: the pair of the grid with the least geometric
+mean of regret over the uniform policy's, at K = 1e4, s = 4, 16 and the largest valid one, on seeds
+that are for tuning only.
+
+Writes hard_tuning.csv, hard_instance.csv, hard_controls.csv, hard_chosen.json.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ A run's return is the mean of its last three evaluations (140,000 steps and late
 each); the row of a seed is one run. Training time is told twice: by the clock, which other work on
 the machine lengthens, and as the processor time of the training process, evaluations included in
 both. A machine that does other work makes both longer (its caches are shared), so the claim about
-minutes takes only runs whose two times agree within a tenth. The dense twin is timed by `thrifty bench demo` where a run's folder holds its bench.json.
+minutes takes only runs whose two times agree within a tenth. The dense twin is timed by `thrifty
+bench demo`, where a run's folder holds its bench.json.
 """
 
 from __future__ import annotations

@@ -329,6 +329,26 @@ def _bench(
     return 0
 
 
+def _optimum(
+    scenario: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SCENARIO")],
+    *,
+    budget: Annotated[str | None, tyro.conf.arg(metavar="E", help_behavior_hint="")] = None,
+    json: bool = False,
+) -> int:
+    """Print the exact optimum of a scheduling scenario, or its whole trade-off curve.
+
+    Args:
+        scenario: S1 to S5, csi:SEED:USERS (the official generator), or a TOML or JSON file.
+        budget: average energy per slot, for several nodes one number or 3,3,3; the curve if left
+            out.
+        json: print JSON.
+    """
+    from thrifty.scheduling import verb
+
+    print(verb.shown(verb.answer(scenario, budget), as_json=json))
+    return 0
+
+
 _VERBS: dict[str, tuple[Any, str]] = {
     "list": (_list, "thrifty list"),
     "describe": (_describe, "thrifty describe rlx2.td3"),
@@ -341,6 +361,7 @@ _VERBS: dict[str, tuple[Any, str]] = {
     "export": (_export, "thrifty export runs/x --out policy.npz"),
     "report": (_report, "thrifty report runs/x runs/y --out report.html"),
     "label": (_label, "thrifty label runs/x --annotator ann"),
+    "optimum": (_optimum, "thrifty optimum S1 --budget 10"),
     "demo": (_demo, "thrifty demo"),
     "bench": (_bench, "thrifty bench env_loop --json env_loop.json"),
 }

@@ -69,6 +69,27 @@ def test_every_row_is_there_and_fits_the_schema(module: object, tmp_path: Path) 
         assert 0.85 < sparsity < 0.9  # actor 90 %, critics 85 %
 
 
+def test_the_share_of_evolution_is_stated_for_the_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By hand: a plain pair of updates takes 2 s, one with moving links 22 s: 20 of 1,020 s."""
+    monkeypatch.setattr(td3, "_PAIRS", 3)
+    clock, pairs = [0.0], [0]
+
+    def perf_counter() -> float:
+        pairs[0] += 1
+        if pairs[0] % 2 == 0:  # the end of a pair; every fourth pair moves links
+            clock[0] += 22.0 if pairs[0] // 2 % 4 == 0 else 2.0
+        return clock[0]
+
+    monkeypatch.setattr(td3.time, "perf_counter", perf_counter)
+    rows = td3.evolution(TOY, 0.9, rounds=2)
+    assert [row.statistic for row in rows] == ["low", "median"]
+    assert {row.case for row in rows} == {"toy, links move every 1,000 updates"}
+    for row in rows:
+        assert row.value == pytest.approx(100 * 20 / 1020)
+
+
 @pytest.mark.parametrize(
     "package",
     ["SB3", pytest.param("sbx", marks=pytest.mark.slow)],  # JAX compiles for seconds

@@ -1,4 +1,4 @@
-"""An experiment that forgets everything but its state, at chosen yields, beside one that does not."""
+"""An experiment that forgets everything but its state, beside one that does not."""
 
 from __future__ import annotations
 

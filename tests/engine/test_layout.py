@@ -90,3 +90,31 @@ def test_a_layer_norm_has_its_place_behind_the_biases() -> None:
     assert [layer.norm for layer in arena.layers["b_target"]] == [20, -1]
     assert arena.span == {"a": (0, 3), "b": (3, 15), "b_target": (15, 27)}
     assert (arena.trained, arena.size) == (15, 27)
+
+
+@given(st.data())
+def test_new_links_take_the_place_of_old_ones(data) -> None:
+    masks = data.draw(npst.arrays(np.bool_, (2, 5, 4)))
+    masks[1] = data.draw(st.permutations(masks[0].ravel().tolist()).map(np.array)).reshape(5, 4)
+    arena = Arena({"a": [LayerIndex.of(masks[0])], "b": [LayerIndex.of(masks[0])]}, targets=["a"])
+    fresh = Arena({"a": [LayerIndex.of(masks[1])], "b": [LayerIndex.of(masks[0])]}, targets=["a"])
+    assert arena.layers["a"][0].index.flat.tolist() == np.flatnonzero(masks[0]).tolist()
+    weight = np.arange(1, 21, dtype=np.float32).reshape(5, 4)
+    arena.write(arena.params, "a_target", 0, weight, np.ones(5, np.float32))
+    assert arena.relink("a", 0, masks[1])
+    assert np.array_equal(arena.index, fresh.index)
+    for network in ("a", "a_target"):
+        index = arena.layers[network][0].index
+        index.validate()
+        assert np.array_equal(index.mask(), masks[1])
+    # A target keeps the values of the links that stay; new ones start at 0.
+    values, bias = arena.read(arena.params, "a_target", 0)
+    assert np.array_equal(values, np.where(masks[0] & masks[1], weight, 0.0))
+    assert bias.tolist() == [1.0] * 5
+
+
+def test_another_number_of_links_needs_another_arena() -> None:
+    arena = Arena({"a": [LayerIndex.of(MASK)]}, targets=())
+    before = arena.index.copy()
+    assert not arena.relink("a", 0, np.ones((2, 3), np.bool_))
+    assert np.array_equal(arena.index, before)

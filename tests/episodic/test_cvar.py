@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thrifty.episodic import EpisodicMDP, evaluate, optimal
+from thrifty.episodic import EpisodicMDP, evaluate, occupancy, optimal
 from thrifty.episodic.cvar import (
     cvar,
     cvar_primal,
@@ -219,3 +219,20 @@ def test_no_distribution() -> None:
 def test_return_with_too_many_values() -> None:
     with pytest.raises(ValueError, match="max_atoms"):
         return_distribution(random_mdp(0), np.zeros((4, 5), dtype=np.int64), max_atoms=10)
+
+
+@pytest.mark.parametrize("level", [0.2, 0.7])
+def test_distorted_visits_are_at_most_a_power_of_the_level_times_the_visits(level: float) -> None:
+    # The iterated CVaR of a policy is its expected return under the kernel of tail weights, whose
+    # visits at stage h (from 0) are at most level^-h times the true ones.
+    mdp = random_mdp(11)
+    policy = np.random.default_rng(3).integers(0, mdp.A, (mdp.H, mdp.S))
+    V = evaluate(mdp, policy, iterated_cvar(level))
+    distorted = EpisodicMDP.from_arrays(
+        np.stack([tail_weights(V[h + 1], mdp.P[h], level) for h in range(mdp.H)]), mdp.r
+    )
+    np.testing.assert_allclose(evaluate(distorted, policy), V, atol=1e-12)
+    visits, ratio = occupancy(mdp, policy), occupancy(distorted, policy)
+    for h in range(mdp.H):
+        assert (ratio[h] <= level**-h * visits[h] + 1e-12).all()
+    assert (ratio > visits + 0.1).any(), "the case meant here did not arise"

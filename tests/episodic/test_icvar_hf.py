@@ -117,6 +117,9 @@ def test_it_learns_from_one_annotator(rule: Any) -> None:
     star, random = optimal(mdp, operator).V[0, 0], evaluate(mdp, np.zeros((H, S), int), operator)
     reached = evaluate(mdp, learner.policy(), operator)[0, 0]
     assert star - reached <= 0.2 * (star - random[0, 0])
+    # Labels were predicted better than by guessing, before they were learned from.
+    assert learner.log_loss is not None
+    assert learner.log_loss < np.log(2.0)
 
 
 def test_no_query_is_asked_about_which_the_set_agrees() -> None:

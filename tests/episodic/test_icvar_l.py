@@ -104,7 +104,9 @@ def test_knots_beat_any_grid() -> None:
 def test_at_level_one_with_the_knot_horizon_it_is_value_targeted_regression() -> None:
     # The same episodes, regressed plainly: features psi_{H - V}, targets H - V(s'), ridge lambda.
     mdp = mixture(2)
-    learner = ICVaRL(mdp, risk_level=1.0, beta=0.3, knots="horizon", switch="episode")
+    learner = ICVaRL(
+        mdp, risk_level=1.0, beta=0.3, regulariser=1.0, knots="horizon", switch="episode"
+    )
     rng = np.random.default_rng(5)
     d = mdp.d
     Lambda, b = np.tile(np.eye(d), (mdp.H, 1, 1)), np.zeros((mdp.H, d))
@@ -129,7 +131,7 @@ def test_theory_mode_is_optimistic_in_these_runs(level: float) -> None:
     for seed in range(4):
         mdp = mixture(seed)
         beta = theory_beta(horizon=5, dimension=5, episodes=300, regulariser=1.0, delta=0.1)
-        learner = ICVaRL(mdp, risk_level=level, beta=beta)
+        learner = ICVaRL(mdp, risk_level=level, beta=beta, regulariser=1.0)
         star = optimal(mdp, iterated_cvar(level)).V
         simulator, first = new_simulator(mdp, seed), 0
         while first < 300:

@@ -10,7 +10,6 @@ from thrifty.episodic.preferences import Clip, Query
 from thrifty.episodic.reward_model import (
     RewardModel,
     clip_features,
-    log_loss,
     plausible_reward,
     sigmoid,
 )
@@ -119,11 +118,12 @@ def test_the_ellipsoid_shrinks_with_every_label() -> None:
 
 
 def test_log_loss_by_hand() -> None:
-    X, outcomes = np.array([[1.0], [1.0]]), np.array([1.0, 0.5])
-    assert log_loss(np.zeros(1), X, outcomes, scale=1.0) == pytest.approx(np.log(2.0))
+    model, X = RewardModel(1, scale=2.0), np.array([1.0])
+    assert model.loss(X, 1.0) == pytest.approx(np.log(2.0))  # w = 0 guesses
+    model.w = np.array([1.0])
     p = float(sigmoid(np.array(2.0)))
-    expected = -(np.log(p) + 0.5 * np.log(p) + 0.5 * np.log(1 - p)) / 2
-    assert log_loss(np.array([1.0]), X, outcomes, scale=2.0) == pytest.approx(expected)
+    assert model.loss(X, 1.0) == pytest.approx(-np.log(p))
+    assert model.loss(X, 0.25) == pytest.approx(-0.25 * np.log(p) - 0.75 * np.log(1 - p))
 
 
 def test_plausible_reward() -> None:
@@ -191,11 +191,9 @@ def test_an_intransitive_annotator_goes_in_circles() -> None:
 def test_a_source_answers_by_query_alone() -> None:
     annotator = SimulatedAnnotator(r=R, scale=0.2)
     one, two = (SimulatedSource(annotator, annotators=2000, seed=1) for _ in range(2))
-    one.ask(Query(0, 0, A, B))
-    one.ask(Query(7, 3, A, B))
-    two.ask(Query(7, 5, A, B))
-    first, second = one.collect(1)
-    assert two.collect(6)[0].outcome == second.outcome
+    (first,) = one.ask(Query(0, 0, A, B))
+    (second,) = one.ask(Query(7, 3, A, B))
+    assert two.ask(Query(7, 5, A, B))[0].outcome == second.outcome
     assert (first.labels, second.labels, one.position) == (2000, 2000, 2)
     # 2,000 coins of probability .611: a standard deviation is .011.
     assert first.outcome == pytest.approx(annotator.probability(A, B), abs=0.04)

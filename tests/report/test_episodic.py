@@ -54,7 +54,9 @@ def test_a_run_with_a_model(trained: MakeEpisodic) -> None:
     assert "environment steps" not in text
     assert "river_swim(S=6, H=20)" in text
     assert "3.397" in text  # V*
-    assert not re.search(r"\bnan\b|\bNone\b", re.sub(r"<details>.*?</details>", "", text, flags=re.S))
+    assert not re.search(
+        r"\bnan\b|\bNone\b", re.sub(r"<details>.*?</details>", "", text, flags=re.S)
+    )
     # 100 episodes of the uniform policy cost 100 (3.3973 - 0.0438)
     assert "335.3" in text
     assert page(folder) == text

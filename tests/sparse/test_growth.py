@@ -47,6 +47,46 @@ def test_highest_equals_a_stable_sort(items, k) -> None:
     assert positions(highest(scores, among, k)) == sorted(order[:k])
 
 
+SIDE = 200  # 40,000 positions: enough for the guess of a bound
+
+
+@given(
+    st.integers(0, 2**31),
+    st.sampled_from(["spread", "few values", "one column", "sorted", "mostly zero", "integers"]),
+    st.sampled_from([0.02, 0.6, 0.97, 1.0]),
+    st.integers(0, 5_200),
+)
+@settings(deadline=None, max_examples=120)
+def test_highest_of_many_equals_a_stable_sort(seed, kind, offered, k) -> None:
+    # Exact method as above. The kinds make the guess good, bad, or full of ties.
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.rand(SIDE, SIDE, generator=generator)
+    if kind == "few values":
+        scores = (scores * 5).floor()
+    elif kind == "one column":
+        scores[:, seed % SIDE] += 1.0
+    elif kind == "sorted":
+        scores = scores.flatten().sort().values.view(SIDE, SIDE)
+    elif kind == "mostly zero":
+        scores = torch.where(scores < 0.99, 0.0, scores)
+    elif kind == "integers":
+        scores = (scores * 1000).to(torch.int64)
+    among = torch.rand(SIDE, SIDE, generator=generator) < offered
+    order = scores.flatten().sort(descending=True, stable=True).indices
+    best = order[among.flatten()[order]][:k]
+    assert positions(highest(scores, among, k)) == sorted(best.tolist())
+
+
+def test_nan_is_seen_among_many() -> None:
+    scores = torch.rand(SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    scores[3, 5] = float("nan")
+    everything = torch.ones(SIDE, SIDE, dtype=torch.bool)
+    with pytest.raises(ValueError, match="NaN"):
+        highest(scores, everything, 100)
+    everything[3, 5] = False
+    assert int(highest(scores, everything, 100).sum()) == 100
+
+
 def test_top_by_hand() -> None:
     state = state_of([0, 0, 0, 0, 2], [0.1, -0.9, 0.5, 0.7, 3.0])
     candidates = torch.tensor([True, True, True, False, False])

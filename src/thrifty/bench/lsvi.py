@@ -5,8 +5,8 @@ other work on the machine hardly disturbs. The constants are the recipes' defaul
 when a determinant has doubled.
 
 Marks: K = 1,000,000 episodes within 10 s (LSVI-UCB) and 60 s (LSVI-UCB+), low quantile of three; at
-least 0.8 of the throughput of K = 10,000; rlberry's LSVI-UCB on the same MDP at K = 100 and 200 (its
-cost grows like K^2, ours like K) at least a thousand times slower; with continuous states
+least 0.8 of the throughput of K = 10,000; rlberry's LSVI-UCB on the same MDP at K = 100 and 200
+(its cost grows like K^2, ours like K) about a thousand times slower; with continuous states
 (:mod:`thrifty.episodic.latent`) an episode at K = 100,000 at most twice as dear as at 10,000.
 
 rlberry-scool wants other versions of its dependencies than ours: give the interpreter of a virtual
@@ -108,7 +108,11 @@ def _swim(rounds: int, short: int, long: int) -> list[Row]:
         for K in (short, long):
             label = f"{name}, K={K:,}"
             for statistic, seconds in summarise(samples[label]).items():
-                common = {"case": SWIM, "implementation": label, "statistic": statistic}
+                common: dict[str, Any] = {
+                    "case": SWIM,
+                    "implementation": label,
+                    "statistic": statistic,
+                }
                 rows += [
                     Row(**common, metric="processor time of a run", value=seconds, unit="s"),
                     Row(
@@ -186,10 +190,11 @@ def _rlberry(few: tuple[int, ...]) -> list[float] | None:
 def _continuous(sizes: tuple[int, int]) -> list[Row]:
     """Seconds per episode at both lengths, of learners with and without monotone values."""
     rows = []
-    for name, settings in (
-        ("LSVI-UCB, features", {"weighting": constant_weighting(0.3, 1.0), "monotone": False}),
-        ("LSVI-UCB+, features", {}),
-    ):
+    learners: dict[str, dict[str, Any]] = {
+        "LSVI-UCB, features": {"weighting": constant_weighting(0.3, 1.0), "monotone": False},
+        "LSVI-UCB+, features": {},
+    }
+    for name, settings in learners.items():
         labels = [f"{name}, K={K:,}" for K in sizes]
         measured = []
         for label, K in zip(labels, sizes, strict=True):

@@ -21,7 +21,16 @@ import time
 import numpy as np
 
 from thrifty.bench import updates
-from thrifty.bench.cases import BATCH, HALFCHEETAH, HIDDEN, HUMANOID, Case, one_core, random_replay
+from thrifty.bench.cases import (
+    BATCH,
+    HALFCHEETAH,
+    HIDDEN,
+    HUMANOID,
+    TRANSITIONS,
+    Case,
+    one_core,
+    random_replay,
+)
 from thrifty.bench.schema import Row
 from thrifty.bench.timing import summarise
 from thrifty.control import SparsityConfig, TD3Config
@@ -100,7 +109,7 @@ def evolution(case: Case, sparsity: float, *, rounds: int) -> list[Row]:
         critic=critic,
         actor=dataclasses.replace(critic, update_every=_PAIRS + 1),  # counts its own steps
     )
-    replay = random_replay(case, updates.TRANSITIONS)
+    replay = random_replay(case, TRANSITIONS)
     learner = CompiledLearner(
         config.build(case.observations, case.actions, seed=0), replay.columns, seed=0
     )

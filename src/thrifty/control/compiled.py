@@ -93,7 +93,17 @@ class CompiledLearner:
         self, observation_EO: Floats, *, explore: bool, generator: torch.Generator | None = None
     ) -> tuple[Floats, Floats]:
         """Return the actions to take and the noise-free ones, float32 [E, A] each."""
-        return self.reference.act(observation_EO, explore=explore, generator=generator)
+        reference = self.reference
+        if self._lent or not isinstance(reference, TD3):
+            return reference.act(observation_EO, explore=explore, generator=generator)
+        # To the bit what the reference does with this perceptron, with a third of the calls.
+        output = self._perceptron(np.ascontiguousarray(observation_EO))
+        mean: Floats = torch.tanh(torch.from_numpy(output)).numpy()
+        if not explore:
+            return mean, mean
+        noise: Floats = torch.randn(mean.shape, generator=generator or reference.generator).numpy()
+        noise *= np.float32(reference.config.exploration_noise)
+        return np.minimum(np.maximum(mean + noise, np.float32(-1)), np.float32(1)), mean
 
     def plan(self, config: Any) -> None:
         """Take over the time constants of a run that begins."""

@@ -81,7 +81,8 @@ def shifted_log_density_slopes(upstream, x, log_std_grad, x_grad, shift, add_std
         e = exp32(np.float32(-2.0) * abs(x[i]))
         whole = np.float32(1.0) + e
         slope = np.float32(4.0) * e / (whole * whole)
-        h = np.float32(2.0) * g * tanh32(x[i]) * slope / (slope + shift)
+        tanh = np.copysign((np.float32(1.0) - e) / whole, x[i])
+        h = np.float32(2.0) * g * tanh * slope / (slope + shift)
         log_std_grad[i] = log_std_grad[i] - g if add_std else -g
         x_grad[i] = x_grad[i] + h if add_x else h
 

@@ -91,26 +91,24 @@ class SimulatedSource:
         if annotators < 1:
             raise ValueError(f"a query needs at least 1 annotator, got {annotators}")
         self.annotator, self.annotators, self._seed = annotator, annotators, seed
-        self._new: list[Change] = []
         self.position = 0
-        """Queries that have been answered and collected."""
+        """Queries that have been answered."""
 
-    def ask(self, query: Query) -> None:
-        """Take a query; its labels are there at the next :meth:`collect`."""
+    def ask(self, query: Query) -> list[Change]:
+        """Take a query, and return its answers."""
         uniforms = np.random.default_rng([self._seed, query.number]).random(self.annotators)
         prefer = uniforms < self.annotator.probability(query.A, query.B)
-        self._new.append(Change(query.number, float(prefer.mean()), self.annotators))
+        self.position += 1
+        return [Change(query.number, float(prefer.mean()), self.annotators)]
 
     def collect(self, episode: int) -> list[Change]:
-        """Return the answers to what was asked since the last call."""
-        new, self._new = self._new, []
-        self.position += len(new)
-        return new
+        """Return nothing: all was answered when it was asked."""
+        return []
 
     def waiting(self, asked: int, annotators: int) -> int:
         """Return 0: nobody has to think."""
         return 0
 
     def rewind(self, position: int) -> None:
-        """Go back to a position; answers are never left uncollected between two episodes."""
-        self.position, self._new = position, []
+        """Go back to a position."""
+        self.position = position

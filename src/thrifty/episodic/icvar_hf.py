@@ -40,7 +40,7 @@ from numba import njit
 from thrifty.episodic.cvar import check_risk_level
 from thrifty.episodic.icvar_g import ICVaRG
 from thrifty.episodic.mdp import EpisodicMDP, Floats, Integers, once
-from thrifty.episodic.preferences import Clip, Query, Source
+from thrifty.episodic.preferences import Change, Clip, Query, Source
 from thrifty.episodic.regression import first_best
 from thrifty.episodic.reward_model import RewardModel, clip_features, plausible_reward
 from thrifty.episodic.visit_counts import tail_mean
@@ -136,19 +136,39 @@ class ICVaRHF:
         self._seed = seed
         self._queries: list[Query] = []
         self._steps: list[tuple[int, int]] = []
+        self._losses = np.zeros(2)  # sum over the labels as they came, and their number
         self._due, self._fitted, self._growth = True, True, self.model.growth()
         self._V = np.zeros((mdp.H + 1, mdp.S))
         self._policy = np.zeros((mdp.H, mdp.S), np.int64)
 
     def collect(self) -> None:
         """Take in the labels that are new."""
-        for change in self.source.collect(self.episodes):
+        self._take(self.source.collect(self.episodes))
+
+    def _take(self, changes: list[Change]) -> None:
+        for change in changes:
             query = self._queries[change.query]
             if query.repeat_of is None:
-                self.model.add(
-                    self._difference(query.A, query.B), change.outcome, count=change.labels
-                )
+                X = self._difference(query.A, query.B)
+                if change.labels > 0:
+                    loss = self.model.loss(X, change.outcome)
+                    self._losses += change.labels * loss, change.labels
+                self.model.add(X, change.outcome, count=change.labels)
                 self._fitted = False
+
+    @property
+    def log_loss(self) -> float | None:
+        """Return the mean loss of predicting each label before it was learned from, in nats.
+
+        Guessing has log 2 = .693; None before the first label.
+        """
+        total, count = self._losses
+        return float(total / count) if count else None
+
+    @property
+    def queries(self) -> int:
+        """Return how many queries have been asked."""
+        return len(self._queries)
 
     @property
     def blocked(self) -> bool:
@@ -206,7 +226,7 @@ class ICVaRHF:
             self.transitions.observe(h, s, a, r, s_next)
 
     def end_episode(self) -> None:
-        """Ask about the trajectory, and take in what is answered at once."""
+        """Ask about the trajectory."""
         states, actions = zip(*self._steps, strict=True)
         clip, self._steps = Clip(states, actions), []
         if self.reference is None:
@@ -218,7 +238,6 @@ class ICVaRHF:
                 if gain > 0.0:
                     self.reference, self._due = clip, True
         self.episodes += 1
-        self.collect()
 
     def _ask(self, clip: Clip, reference: Clip) -> None:
         X = self._difference(clip, reference)
@@ -234,7 +253,7 @@ class ICVaRHF:
 
     def _send(self, query: Query) -> None:
         self._queries.append(query)
-        self.source.ask(query)
+        self._take(self.source.ask(query))
 
     def _difference(self, A: Clip, B: Clip) -> Floats:
         return clip_features(self.features, A) - clip_features(self.features, B)
@@ -268,6 +287,7 @@ class ICVaRHF:
                 ],
                 dtype=np.int64,
             ).reshape(-1, 2 + 4 * self.mdp.H),
+            "losses": self._losses.copy(),
             "episodes": self.episodes,
             "switches": self.switches,
             "due": self._due,
@@ -302,7 +322,7 @@ class ICVaRHF:
         self.episodes, self.switches = state["episodes"], state["switches"]
         self._due, self._fitted, self._growth = state["due"], state["fitted"], state["growth"]
         self._V, self._policy = state["V"].copy(), state["policy"].copy()
-        self._steps = []
+        self._steps, self._losses = [], np.array(state["losses"])
         self.source.rewind(state["position"])
 
 

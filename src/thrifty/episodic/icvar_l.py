@@ -119,7 +119,8 @@ class ICVaRL:
     Args:
         mdp: gives features, horizon and rewards; its P and theta are not looked at.
         risk_level: alpha in (0, 1].
-        regulariser: lambda > 0.
+        regulariser: lambda > 0. Its bias is sqrt(lambda) |theta|, with |theta| up to sqrt(d): if
+            beta is much smaller, a good action can be given up for ever.
         beta: radius of the ellipsoids, at least 0; :func:`theory_beta`, or .1 to 1 in practice.
         knots: "values" of V_{h+1} (exact), "values+horizon", "net" of a spacing, or "horizon"
             alone: for risk_level 1, where it makes plain value-targeted regression.
@@ -144,7 +145,7 @@ class ICVaRL:
         mdp: LinearMixtureMDP,
         *,
         risk_level: float,
-        regulariser: float = 1.0,
+        regulariser: float = 0.1,
         beta: float = 0.3,
         knots: Knots = "values",
         spacing: float = 0.1,

@@ -105,8 +105,11 @@ class LabelFolder:
 
     # ------------------------------------------------------------------ writing
 
-    def ask(self, query: Query) -> None:
+    def ask(self, query: Query) -> list[Change]:
         """Append a query, unless it has been asked (by the same learner, before a crash).
+
+        Returns:
+            nothing: people take their time.
 
         Raises:
             ValueError: another query has this number, or a replay asks what was not asked: the
@@ -122,6 +125,7 @@ class LabelFolder:
                 f"{self.folder} holds no such query {query.number}: it belongs to a run with "
                 "another seed or configuration; choose another folder"
             )
+        return []
 
     def answer(self, label: Label) -> None:
         """Append a label; it is on the disk when this returns.

@@ -92,7 +92,7 @@ class LavaGrid:
 
     def mdp(self) -> LinearMixtureMDP:
         """Return the grid as a linear-mixture MDP with three base kernels."""
-        S, A = self.width * self.height, len(MOVES)
+        S, A = self.states, len(MOVES)
         sure, slide, stuck = kernels = np.zeros((3, S, A, S))
         for s in range(S):
             row, column = self.cell(s)
@@ -112,6 +112,19 @@ class LavaGrid:
         return LinearMixtureMDP.from_kernels(
             kernels, [1.0 - self.slip, self.slip, 0.0], r, horizon=self.horizon, name="lava_grid"
         )
+
+    def features(self) -> Floats:
+        """Return features of rewards [S, A, 3]: at the goal, in lava, on the rim. r is the first.
+
+        They are what somebody who compares trajectories may care about.
+        """
+        kinds = [(self.is_goal(s), self.is_lava(s), self.is_rim(s)) for s in range(self.states)]
+        return np.repeat(np.array(kinds, dtype=np.float64)[:, None], len(MOVES), axis=1)
+
+    @property
+    def states(self) -> int:
+        """Return the number of cells."""
+        return self.width * self.height
 
     def optimal_value(self, risk_level: float) -> float:
         """Return V*_1 in closed form (see the class)."""

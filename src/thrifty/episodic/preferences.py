@@ -128,8 +128,8 @@ class Change(NamedTuple):
 class Source(Protocol):
     """Where a learner's labels come from: simulated annotators, or a folder that people fill."""
 
-    def ask(self, query: Query) -> None:
-        """Take a query."""
+    def ask(self, query: Query) -> list[Change]:
+        """Take a query, and return what is answered at once."""
         ...
 
     def collect(self, episode: int) -> list[Change]:

@@ -44,19 +44,6 @@ def sigmoid(x: Floats) -> Floats:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x)))
 
 
-def log_loss(w: Floats, X: Floats, outcomes: Floats, *, scale: float) -> float:
-    """Return the mean loss of a reward on labels, in nats; guessing has log 2.
-
-    Args:
-        w: parameter [d].
-        X: differences of clips [n, d].
-        outcomes: in [0, 1] [n].
-        scale: of the comparison.
-    """
-    x = scale * (X @ w)
-    return float(np.mean(np.logaddexp(0.0, x) - outcomes * x))
-
-
 def plausible_reward(w: Floats, features: Floats) -> Floats:
     """Return the reward [S, A] of a parameter, shifted to a least one of 0 and clipped to 1.
 
@@ -121,6 +108,16 @@ class RewardModel:
         row[1] += count * outcome
         slope = sigmoid(self.scale * (X @ self.w))
         self.hessian += count * self.scale**2 * float(slope * (1.0 - slope)) * np.outer(X, X)
+
+    def loss(self, X: Floats, outcome: float) -> float:
+        """Return the log-loss of the estimate on labels, in nats; guessing has log 2.
+
+        Args:
+            X: F(A) - F(B) [d].
+            outcome: mean outcome of the labels, in [0, 1].
+        """
+        x = self.scale * float(X @ self.w)
+        return float(np.logaddexp(0.0, x)) - outcome * x
 
     def fit(self) -> None:
         """Find the maximum of the penalised likelihood, from the estimate of before."""

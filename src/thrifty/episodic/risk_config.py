@@ -150,7 +150,7 @@ class ICVaRLConfig:
     """Radius of the ellipsoids: beta below, or the one of the proof."""
     beta: float | None = None
     """Radius; None is 0.3, or the one of the proof."""
-    regulariser: float = 1.0
+    regulariser: float = 0.1
     """lambda."""
     delta: float = 0.01
     """Probability of failure, in theory."""

@@ -110,7 +110,7 @@ class LabelServer:
     def serve(self) -> None:
         """Answer requests until :meth:`stop` or Ctrl-C."""
         assert self._http is not None, "open() comes first"
-        self._http.serve_forever(poll_interval=0.1)
+        self._http.serve_forever(poll_interval=0.05)
 
     def stop(self) -> None:
         """End :meth:`serve`, from another thread."""

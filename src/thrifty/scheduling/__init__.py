@@ -1,3 +1,52 @@
-"""Scheduling many users under deadlines and an energy budget, beside its exact optimum."""
+"""Scheduling many users under deadlines and an energy budget, beside its exact optimum.
+
+Importing this room makes ``thrifty/DelayConstrainedScheduling-v0`` known to Gymnasium. What is
+named here is imported when it is asked for, so that the planners need not load the simulator.
+"""
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+if TYPE_CHECKING:
+    from thrifty.scheduling.environment import DelayConstrainedScheduling, VectorScheduling
+    from thrifty.scheduling.queueing import Queues, Sight
+    from thrifty.scheduling.scenarios import Scenario, scenario
+
+__all__ = [
+    "ENVIRONMENT",
+    "DelayConstrainedScheduling",
+    "Queues",
+    "Scenario",
+    "Sight",
+    "VectorScheduling",
+    "scenario",
+]
+
+ENVIRONMENT = "thrifty/DelayConstrainedScheduling-v0"
+"""The environment's name for ``gymnasium.make``."""
+
+_PLACES = {
+    "DelayConstrainedScheduling": "environment",
+    "VectorScheduling": "environment",
+    "Queues": "queueing",
+    "Sight": "queueing",
+    "Scenario": "scenarios",
+    "scenario": "scenarios",
+}
+
+if ENVIRONMENT not in gymnasium.registry:
+    gymnasium.register(
+        ENVIRONMENT,
+        entry_point=f"{__name__}.environment:DelayConstrainedScheduling",
+        vector_entry_point=f"{__name__}.environment:VectorScheduling",
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

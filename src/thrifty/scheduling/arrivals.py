@@ -45,7 +45,7 @@ class Arrivals:
         if self.kind not in KINDS:
             raise ValueError(f"arrivals are {', '.join(KINDS)}; got {self.kind!r}")
         if rates.ndim != 2 or not rates.size or not np.all(np.isfinite(rates) & (rates >= 0)):
-            raise ValueError("arrival rates must be finite numbers >= 0, [flows] or [period, flows]")
+            raise ValueError("arrival rates must be finite numbers >= 0, [flows] or with a period")
         if self.kind == "bernoulli" and rates.max() > 1:
             raise ValueError(f"a Bernoulli rate is a probability, got {rates.max():g}")
         if self.kind == "deterministic" and np.any(rates != np.round(rates)):
@@ -79,7 +79,7 @@ class Arrivals:
             return np.asarray(generator.poisson(rates), dtype=np.int64)
         if self.kind == "bernoulli":
             return np.asarray(generator.random(rates.shape) < rates, dtype=np.int64)
-        return rates.astype(np.int64)
+        return np.asarray(rates, dtype=np.int64)
 
 
 def on_off(mean: ArrayLike, *, on: int, off: int, kind: str = "poisson") -> Arrivals:

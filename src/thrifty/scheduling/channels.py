@@ -164,7 +164,8 @@ def piecewise(values: ArrayLike, parts: list[tuple[ArrayLike, int]]) -> MarkovCh
     if not parts or any(slots < 1 for _, slots in parts):
         raise ValueError("a piecewise channel needs parts of at least one slot")
     cycle = [number for number, (_, slots) in enumerate(parts) for _ in range(slots)]
-    return MarkovChannel(values, np.stack([np.asarray(kernel) for kernel, _ in parts]), tuple(cycle))
+    kernels = np.stack([np.asarray(kernel) for kernel, _ in parts])
+    return MarkovChannel(values, kernels, tuple(cycle))
 
 
 def shifting(values: ArrayLike, power: int) -> MarkovChannel:
@@ -181,12 +182,14 @@ def shifting(values: ArrayLike, power: int) -> MarkovChannel:
 
 
 def square_wave(values: ArrayLike, period: int) -> MarkovChannel:
-    """Return the channel that is in state 0 for half a period, then in state 1, all links alike."""
+    """Return the channel that half of a period's slots lead to state 0, the others to state 1.
+
+    All links move alike: out of slot t it goes to state 0 if t modulo the period is below half.
+    """
     count = np.size(np.asarray(values))
-    if period < 2 or period % 2 or count < 2:
-        raise ValueError(f"a square wave needs an even period >= 2 and 2 states, got {period}")
+    if period < 2 or count < 2:
+        raise ValueError(f"a square wave needs a period >= 2 and 2 states, got {period}")
     to_first, to_second = np.zeros((2, count, count))
     to_first[:, 0] = to_second[:, 1] = 1.0
-    half = period // 2
-    cycle = tuple(0 if (slot + 1) % period < half else 1 for slot in range(period))
+    cycle = tuple(0 if slot < period / 2 else 1 for slot in range(period))
     return MarkovChannel(values, np.stack([to_first, to_second]), cycle)

@@ -37,7 +37,9 @@ Floats = NDArray[np.float64]
 
 _MOST_STATES = 4096  # joint states of one flow's links
 _HALVINGS = 50  # of the bracket of log prices, which is 20 wide
-_LOWEST = 1e-9  # price, as a fraction of the one at which nothing is worth sending
+_UNSPENT = 1e-6  # of a node's budget: what the price vector may leave over or overdraw
+_SWEEPS = 100  # over the nodes
+_LOWEST = 1e-18  # price, as a fraction of the one at which nothing is worth sending
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -153,14 +155,14 @@ def _joint(scenario: Scenario) -> tuple[Floats, Floats]:
             f"{states} states over {hops} hops are {states**hops} joint states, "
             f"more than {_MOST_STATES}: use fewer states or hops"
         )
-    kernels = _product(_per_hop(channel.by_slot(), hops, matrices=True), matrices=True)
+    kernels = _product(_per_hop(channel.by_slot(), hops), matrices=True)
     digits = np.stack(np.unravel_index(np.arange(states**hops), (states,) * hops), axis=-1)
     links = np.arange(hops)
     attenuation = scenario.attenuation[:, links, digits]  # [F, S, H]
     return kernels, np.asarray(attenuation)
 
 
-def _per_hop(array: Floats, hops: int, *, matrices: bool = False) -> list[Floats]:
+def _per_hop(array: Floats, hops: int) -> list[Floats]:
     """The hops' parts of [Q, F or 1, H or 1, ...]."""
     return [array[:, :, hop % array.shape[2]] for hop in range(hops)]
 
@@ -172,9 +174,9 @@ def _product(parts: list[Floats], *, matrices: bool = False) -> Floats:
         if matrices:
             both = np.einsum("qfij,qfkl->qfikjl", a, b)
             size = a.shape[-1] * b.shape[-1]
-            return both.reshape(*both.shape[:2], size, size)
+            return np.asarray(both.reshape(*both.shape[:2], size, size))
         both = np.einsum("qfi,qfk->qfik", a, b)
-        return both.reshape(*both.shape[:2], -1)
+        return np.asarray(both.reshape(*both.shape[:2], -1))
 
     return reduce(times, parts)
 
@@ -196,7 +198,6 @@ def run(of: Packets, prices: Any, *, table: Floats | None = None, myopic: bool =
     weights = scenario.weights[None, :, None, None]
     # Reward and the energy of every node that a packet still brings: [Q, F, S, H, 1 + H].
     brings = np.zeros((period, flows, states, hops, 1 + hops))
-    worth = np.zeros((period, flows, states, hops))
     delivered = np.zeros((period, flows, states, 1, 1 + hops))
     delivered[..., 0] = weights
     paid = np.eye(hops)  # node h pays for hop h
@@ -219,7 +220,7 @@ def run(of: Packets, prices: Any, *, table: Floats | None = None, myopic: bool =
         brings = stay + chance * (forward - stay)
         brings[..., 1:] += energy[..., None] * paid
         table_out[..., k] = energy
-        value[..., k] = worth = _at(brings, prices)
+        value[..., k] = _at(brings, prices)
         total += np.einsum("qfs,qfsc->c", of.starts[k], brings[..., 0, :])
     return Outcome(float(total[0]), total[1:], table_out, value)
 
@@ -258,7 +259,8 @@ def solve(scenario: Scenario, budget: Any, *, of: Packets | None = None) -> Opti
         return _made(free.reward, np.zeros(scenario.hops), budgets, [(1.0, free)])
     top = highest_price(scenario)
     if not budgets.any():
-        return _made(0.0, np.full(scenario.hops, top), budgets, [(1.0, run(of, [top] * len(budgets)))])
+        prices = np.full(scenario.hops, top)
+        return _made(0.0, prices, budgets, [(1.0, run(of, prices))])
     if scenario.hops == 1:
         price, shares = balance(lambda price: run(of, [price]), float(budgets[0]), top)
         reward = sum(share * one.reward for share, one in shares)
@@ -301,26 +303,53 @@ def balance(
 
 
 def _price_vector(of: Packets, budgets: Floats, top: float) -> Floats:
-    """Minimise the dual over log prices; a price that reaches the lowest is 0 (no binding)."""
-    floor = math.log(top * _LOWEST)
+    """Minimise the dual over prices >= 0; its gradient is what is left of each budget."""
 
-    def dual(logs: Floats) -> tuple[float, Floats]:
-        prices = np.exp(logs)
+    def dual(prices: Floats) -> tuple[float, Floats]:
         found = run(of, prices)
         spare = budgets - found.energy
-        return found.reward + float(prices @ spare), prices * spare
+        return found.reward + float(prices @ spare), spare
 
+    first = np.full(len(budgets), float(of.scenario.weights.max()) / 4)
     found = minimize(
         dual,
-        np.full(len(budgets), math.log(top) - 1.0),
+        first,
         jac=True,
         method="L-BFGS-B",
-        bounds=[(floor, math.log(top) + 1.0)] * len(budgets),
-        options={"ftol": 1e-13, "gtol": 1e-7, "maxiter": 500},
+        bounds=[(0.0, top)] * len(budgets),
+        options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 500, "maxls": 50},
     )
-    prices = np.exp(found.x)
-    prices[found.x <= floor + 1e-6] = 0.0
-    return np.asarray(prices)
+    prices = np.asarray(found.x)
+    for _ in range(_SWEEPS):  # none as a rule; where the line search ended early, one by one
+        if _balanced(run(of, prices).energy, budgets, prices):
+            break
+        for hop in range(len(budgets)):
+            prices[hop] = _own_price(of, prices, hop, float(budgets[hop]), top)
+    return prices
+
+
+def _balanced(energy: Floats, budgets: Floats, prices: Floats) -> bool:
+    """Whether every node spends its budget, or less at price 0."""
+    over = energy - budgets
+    unspent = np.where(prices > 0, np.abs(over), np.maximum(over, 0.0))
+    return bool(np.all(unspent <= _UNSPENT * np.maximum(budgets, 1e-3)))
+
+
+def _own_price(of: Packets, prices: Floats, hop: int, budget: float, top: float) -> float:
+    """The least price of one node, the others' fixed, at which it does not overspend."""
+
+    def overspends(price: float) -> bool:
+        trial = prices.copy()
+        trial[hop] = price
+        return bool(run(of, trial).energy[hop] > budget)
+
+    if not overspends(0.0):
+        return 0.0
+    low, high = top * _LOWEST, top
+    for _ in range(_HALVINGS):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if overspends(middle) else (low, middle)
+    return high
 
 
 def _made(
@@ -370,7 +399,7 @@ def myopic(scenario: Scenario, budget: Any, *, of: Packets | None = None) -> Opt
         before = prices.copy()
         for hop in range(scenario.hops):
             low, high = top * _LOWEST, top
-            for _ in range(30):
+            for _ in range(_HALVINGS):
                 prices[hop] = math.sqrt(low * high)
                 spent = run(of, prices, myopic=True).energy[hop]
                 low, high = (prices[hop], high) if spent > budgets[hop] else (low, prices[hop])

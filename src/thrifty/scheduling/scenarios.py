@@ -145,20 +145,35 @@ def node_budget(budget: Any, hops: int) -> Floats:
 
 
 def _check_links(channel: Channel, flows: int, hops: int) -> None:
-    markov = isinstance(channel, MarkovChannel)
-    have = channel.kernels.shape[1:3] if markov else channel.states_at.shape[1:3]
-    if not all(one in ((1, most) if markov else (most,)) for one, most in
-               zip(have, (flows, hops), strict=True)):
+    links = (flows, hops)
+    if isinstance(channel, MarkovChannel):
+        have = channel.kernels.shape[1:3]
+        fits = all(one in (1, most) for one, most in zip(have, links, strict=True))
+    else:
+        have = channel.states_at.shape[1:3]
+        fits = have == links
+    if not fits:
         raise ValueError(f"the channel is for {have[0]} x {have[1]} links, not {flows} x {hops}")
 
 
-def csi(seed: int, users: int, *, largest_delay: int = 6, budget: Any = None) -> Scenario:
+def csi(
+    seed: int,
+    users: int,
+    *,
+    largest_delay: int = 6,
+    bernoulli: bool = False,
+    homogeneous: bool = False,
+    budget: Any = None,
+) -> Scenario:
     """Return an instance of the official generator.
 
     Args:
         seed: of Python's ``random.Random``.
         users: N; also the number of channel states.
         largest_delay: tau_max.
+        bernoulli: at most one packet a slot, with probabilities from NumPy's generator of the same
+            seed, instead of Poisson arrivals.
+        homogeneous: weights and distances of 1, which are then not drawn.
         budget: as in :class:`Scenario`.
 
     Example:
@@ -168,17 +183,22 @@ def csi(seed: int, users: int, *, largest_delay: int = 6, budget: Any = None) ->
     if users < 1:
         raise ValueError(f"the generator needs at least one user, got {users}")
     draw = random.Random(seed)
-    rates = [draw.randint(2, 5) for _ in range(users)]
+    if bernoulli:
+        arrivals = Arrivals(np.random.default_rng(seed).random(users), "bernoulli")
+    else:
+        arrivals = Arrivals([draw.randint(2, 5) for _ in range(users)])
     delays = [draw.randint(1, largest_delay) for _ in range(users)]
-    weights = [draw.randint(1, 5) for _ in range(users)]
-    distances = [draw.uniform(1, 2) for _ in range(users)]
+    weights, distances = [1] * users, [1.0] * users
+    if not homogeneous:
+        weights = [draw.randint(1, 5) for _ in range(users)]
+        distances = [draw.uniform(1, 2) for _ in range(users)]
     rows = np.array([[draw.random() for _ in range(users)] for _ in range(users)])
     return Scenario(
         name=f"csi:{seed}:{users}",
         weights=weights,
         attempts=[delay + 1 for delay in delays],
         distances=distances,
-        arrivals=Arrivals(rates),
+        arrivals=arrivals,
         channel=MarkovChannel(np.arange(1.0, users + 1), rows / rows.sum(axis=1, keepdims=True)),
         budget=budget,
     )

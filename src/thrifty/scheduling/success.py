@@ -116,9 +116,9 @@ class OutageLaw:
 
     def best_energy(self, gain: Any, price: Any, attenuation: Any) -> Floats:
         """Return the best level of the grid."""
-        gain, price, attenuation = (np.asarray(one)[..., None] for one in (gain, price, attenuation))
         grid = np.linspace(0.0, 1.0, self.levels)
-        worth = gain * self.probability(grid, attenuation) - price * grid
+        chance = self.probability(grid, np.asarray(attenuation)[..., None])
+        worth = np.asarray(gain)[..., None] * chance - np.asarray(price)[..., None] * grid
         return np.asarray(grid[np.argmax(worth, axis=-1)])
 
 

@@ -1,0 +1,159 @@
+"""What a slot of the scheduling environment costs, and what an exact optimum costs.
+
+64 environments, one thread, seconds of this process alone.
+
+Marks: the core, observation and reward included, takes at most 1000 ns per user and slot at 8 and
+32 users (a million user-slots a second) and 1667 ns at 4; ``gymnasium.vector`` at most twice the
+core. The optimum takes at most 0.3 s for S1, 2 s for S3, 5 s for S5.
+
+The published environment (github hupihe/RSD4, not part of this package) is timed beside ours where
+``THRIFTY_RSD4`` names a folder with its code; it plays one environment.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import gymnasium
+import numpy as np
+
+from thrifty.bench.schema import NOT_MEASURED, Row, compare
+from thrifty.bench.timing import Seconds, interleave, summarise
+from thrifty.scheduling import optimum
+from thrifty.scheduling.environment import Face, VectorScheduling
+from thrifty.scheduling.scenarios import Scenario, scenario
+
+ENVIRONMENTS = 64
+MARKS = {4: 1667.0, 8: 1000.0, 32: 1000.0}
+"""Most nanoseconds per user and slot of the core, by users."""
+OPTIMUM_MARKS = {"S1": 0.3, "S3": 2.0, "S5": 5.0}
+"""Most seconds of an optimum, by scenario."""
+VECTOR_MARK = 2.0
+"""The vector environment's time over the core's, at most."""
+CORE, VECTOR, PUBLISHED = "thrifty core", "thrifty gymnasium.vector", "published environment"
+_SCENARIOS = ("S1", "S2", "S3")  # 4, 8 and 32 users
+_METRIC = "time per user and slot"
+_FOLDER = "THRIFTY_RSD4"
+
+
+def measure(*, rounds: int = 20, slots: int = 200, published_slots: int = 100) -> list[Row]:
+    """Measure all cases; takes about a minute.
+
+    Args:
+        rounds: samples of each.
+        slots: played per sample.
+        published_slots: played per sample by the published environment, at most 100.
+
+    Returns:
+        Rows in nanoseconds per user and slot, and in milliseconds per optimum.
+    """
+    rows: list[Row] = []
+    for name in _SCENARIOS:
+        of = scenario(name)
+        actions = {CORE: _core(of, slots), VECTOR: _vector(of, slots)}
+        counts = dict.fromkeys(actions, ENVIRONMENTS * of.flows * slots)
+        published = _published(of.flows, published_slots)
+        if published is not None:
+            actions[PUBLISHED] = published
+            counts[PUBLISHED] = of.flows * published_slots
+        case = f"{of.flows} users"
+        samples = interleave(actions, rounds=rounds, clock=time.process_time)
+        for one, seconds in samples.items():
+            rows += _rows(case, one, seconds / counts[one] * 1e9, _METRIC, "ns")
+        if published is None:
+            rows.append(
+                Row(
+                    case=case,
+                    implementation=PUBLISHED,
+                    metric=_METRIC,
+                    statistic=NOT_MEASURED,
+                    value=None,
+                    unit="ns",
+                )
+            )
+        rows = compare(rows, implementation=VECTOR, ratio_to=CORE)
+        rows = compare(rows, implementation=PUBLISHED, ratio_to=CORE)
+    optima = {name: _optimum(scenario(name)) for name in OPTIMUM_MARKS}
+    for name, seconds in interleave(optima, rounds=rounds, clock=time.process_time).items():
+        rows += _rows(name, "thrifty optimum", seconds * 1e3, "time of an exact optimum", "ms")
+    return rows
+
+
+def _core(of: Scenario, slots: int) -> Callable[[], None]:
+    """Energies in, observation and reward out."""
+    face = Face(
+        of, ENVIRONMENTS, sight="full", multiplier=0.5, pure_throughput=False,
+        start="stationary", clock=None,
+    )  # fmt: skip
+    face.reset(0, None)
+    energies = np.random.default_rng(0).random(face.queues.queue.shape)
+
+    def sample() -> None:
+        for _ in range(slots):
+            slot = face.queues.step(energies)
+            _ = slot.throughput - slot.energy @ face.multiplier
+            face.observation()
+
+    return sample
+
+
+def _vector(of: Scenario, slots: int) -> Callable[[], None]:
+    env = VectorScheduling(ENVIRONMENTS, of, sight="full", multiplier=0.5)
+    env.reset(seed=0)
+    shape = (ENVIRONMENTS, *(env.single_action_space.shape or ()))
+    actions = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+
+    def sample() -> None:
+        for _ in range(slots):
+            env.step(actions)
+
+    return sample
+
+
+def _published(users: int, slots: int) -> Callable[[], None] | None:
+    """The published environment's official instance of so many users, or None without its code."""
+    folder = os.environ.get(_FOLDER)
+    if not folder:
+        return None
+    path = Path(folder) / "env" / "scheduler_csi.py"
+    spec = importlib.util.spec_from_file_location("published_scheduler", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ValueError(f"{_FOLDER}={folder} has no env/scheduler_csi.py: name a checkout of it")
+    module = importlib.util.module_from_spec(spec)
+    aliases = {"gym": gymnasium, "gym.spaces": gymnasium.spaces}  # it wants the old package
+    with mock.patch.dict(sys.modules, aliases):
+        spec.loader.exec_module(module)
+    env: Any = module.scheduler_csi(0.5, user_num=users)
+    actions = np.random.default_rng(0).uniform(-1, 1, (slots, int(env.action_dim)))
+
+    def sample() -> None:
+        env.reset()
+        for action in actions:
+            env.step(action)
+
+    return sample
+
+
+def _optimum(of: Scenario) -> Callable[[], object]:
+    return lambda: optimum.solve(of, of.budget)
+
+
+def _rows(case: str, implementation: str, values: Seconds, metric: str, unit: str) -> list[Row]:
+    return [
+        Row(
+            case=case,
+            implementation=implementation,
+            metric=metric,
+            statistic=statistic,
+            value=value,
+            unit=unit,
+        )
+        for statistic, value in summarise(values).items()
+    ]

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thrifty.engine import cache
+from thrifty.engine.isa import TARGET
+
+TOY = """
+from thrifty.engine.cache import announce, entry, folder
+
+@entry
+def double(x):
+    return 2 * x
+
+said = announce(double)
+assert double(21) == 42
+print(said, announce(double), double.stats.cache_hits[double.signatures[0]])
+"""
+FIRST_UPDATE = """
+import time
+from thrifty.control import TD3Config, SparsityConfig
+from thrifty.control.compiled import CompiledLearner
+from thrifty.rl.transitions import Replay
+half = SparsityConfig(sparsity=0.5)
+learner = TD3Config(actor=half, critic=half, actor_hidden=(8, 8), critic_hidden=(8, 8)).build(
+    3, 2, seed=0
+)
+replay = Replay(64, 3, 2)
+replay.matrix[:, replay.columns.valid] = 1.0
+replay.total = 64
+imported = time.process_time()  # what the reference needs is loaded
+CompiledLearner(learner, replay.columns, seed=0).learn(replay)
+print(time.process_time() - imported)
+"""
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Any:
+    cache.folder.cache_clear()
+    cache._digest.cache_clear()
+    yield
+    cache.folder.cache_clear()
+    cache._digest.cache_clear()
+
+
+def python(program: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(program)]
+    everything = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(command, env=everything, capture_output=True, text=True, check=True)
+
+
+def test_the_folder_is_named_for_sources_versions_and_processor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("THRIFTY_CACHE_DIR", str(tmp_path))
+    names = set()
+
+    def name() -> str:
+        cache.folder.cache_clear()
+        cache._digest.cache_clear()
+        place = cache.folder()
+        assert place is not None
+        assert place.is_dir()
+        assert place.parent == tmp_path
+        return place.name
+
+    names.add(name())
+    assert name() in names  # the same facts, the same folder
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "TARGET", TARGET._replace(name="another"))
+        names.add(name())
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.importlib.metadata, "version", lambda package: "0.0")
+        names.add(name())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: b"another source")
+        names.add(name())
+    assert len(names) == 4
+
+
+def test_folders_of_earlier_versions_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for number in range(7):
+        old = tmp_path / f"engine-{number}"
+        old.mkdir()
+        os.utime(old, (number, number))
+    (tmp_path / "something else").mkdir()
+    monkeypatch.setenv("THRIFTY_CACHE_DIR", str(tmp_path))
+    place = cache.folder()
+    assert place is not None
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept == {"something else", place.name, *(f"engine-{n}" for n in (3, 4, 5, 6))}
+
+
+def test_where_the_user_has_no_writable_folder_a_temporary_one_serves(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    blocked, temporary = tmp_path / "a file", tmp_path / "temporary"
+    blocked.write_text("in the place of a folder")  # not writable for anybody, root included
+    temporary.mkdir()
+    monkeypatch.delenv("THRIFTY_CACHE_DIR", raising=False)
+    for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.setenv(variable, str(blocked))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    place = cache.folder()
+    assert place is not None
+    assert place.is_relative_to(temporary)
+    # Nor there: None, and code is compiled in every process.
+    monkeypatch.setattr(tempfile, "tempdir", str(blocked))
+    cache.folder.cache_clear()
+    assert cache.folder() is None
+
+
+def test_compiling_is_announced_once(tmp_path: Path) -> None:
+    program = tmp_path / "toy.py"
+    program.write_text(TOY)
+    runs = [python(program, THRIFTY_CACHE_DIR=str(tmp_path / "cache")) for _ in range(2)]
+    # At the first use it is said and compiled; never again, not in another process either.
+    assert [run.stdout.split()[:2] for run in runs] == [["True", "False"], ["False", "False"]]
+    assert [run.stdout.split()[2] for run in runs] == ["0", "1"]
+    assert runs[0].stderr.count("compiling the engine once for this processor") == 1
+    assert str(tmp_path / "cache") in runs[0].stderr
+    assert "compiling" not in runs[1].stderr
+
+
+def test_without_a_folder_it_is_said_in_every_process(tmp_path: Path) -> None:
+    blocked, program = tmp_path / "a file", tmp_path / "toy.py"
+    blocked.write_text("in the place of a folder")
+    program.write_text(TOY.replace("double.stats.cache_hits[double.signatures[0]]", "0"))
+    for _ in range(2):
+        run = python(program, THRIFTY_CACHE_DIR=str(blocked))
+        assert "in every process: no cache folder can be written" in run.stderr
+
+
+@pytest.mark.slow
+def test_compiled_code_loads_within_a_second_or_so(tmp_path: Path) -> None:
+    program = tmp_path / "first_update.py"
+    program.write_text(FIRST_UPDATE)
+    python(program)  # compiles, where nobody has
+    times = []
+    for _ in range(3):
+        run = python(program)
+        assert "compiling" not in run.stderr
+        times.append(float(run.stdout))
+    # Processor seconds from there to the end of the first update: under 1 on an idle machine.
+    assert min(times) < 2.0

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from thrifty.bench import names, scheduling, schema
+from thrifty.bench.schema import NOT_MEASURED
+
+PUBLISHED = """
+import gym
+from gym import spaces
+
+
+class scheduler_csi(gym.Env):
+    def __init__(self, lamb, user_num=4):
+        self.action_dim = user_num
+        self.action_space = spaces.Box(-1, 1, (user_num,))
+
+    def reset(self):
+        return None
+
+    def step(self, action):
+        return sum(float(one) for one in action)
+"""
+
+
+def test_every_case_is_measured_in_the_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("THRIFTY_RSD4", raising=False)
+    assert "scheduling" in names()
+    rows = scheduling.measure(rounds=2, slots=5)
+    schema.write(tmp_path / "rows.json", rows, command="thrifty bench scheduling")
+    assert schema.read(tmp_path / "rows.json") == rows
+    cases = {row.case for row in rows}
+    assert cases == {"4 users", "8 users", "32 users", "S1", "S3", "S5"}
+    gaps = {row.case for row in rows if row.statistic == NOT_MEASURED}
+    assert gaps == {"4 users", "8 users", "32 users"}  # the published code is not here
+    compared = {row.implementation for row in rows if row.ratio is not None}
+    assert compared == {scheduling.VECTOR}
+
+
+def test_the_published_code_is_timed_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "scheduler_csi.py").write_text(PUBLISHED)
+    monkeypatch.setenv("THRIFTY_RSD4", str(tmp_path))
+    rows = scheduling.measure(rounds=1, slots=2, published_slots=100)
+    assert {row.implementation for row in rows if row.ratio is not None} == {
+        scheduling.VECTOR,
+        scheduling.PUBLISHED,
+    }
+    monkeypatch.setenv("THRIFTY_RSD4", str(tmp_path / "env"))
+    with pytest.raises(ValueError, match="THRIFTY_RSD4"):
+        scheduling.measure(rounds=1, slots=2)
+
+
+@pytest.mark.slow
+def test_the_marks_are_met() -> None:
+    """The low quantiles, which a busy machine disturbs least."""
+    rows = [row for row in scheduling.measure(rounds=10) if row.statistic == "low"]
+    for row in rows:
+        assert row.value is not None
+        if row.implementation == scheduling.CORE:
+            assert row.value <= scheduling.MARKS[int(row.case.split()[0])]
+        elif row.implementation == scheduling.VECTOR:
+            assert row.ratio is not None
+            assert row.ratio <= scheduling.VECTOR_MARK
+        elif row.case in scheduling.OPTIMUM_MARKS:
+            assert row.value <= 1e3 * scheduling.OPTIMUM_MARKS[row.case]

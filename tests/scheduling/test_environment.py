@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import thrifty.scheduling
+from thrifty.scheduling import ENVIRONMENT, DelayConstrainedScheduling, Sight, VectorScheduling
+
+
+@pytest.mark.parametrize(
+    ("name", "sight"),
+    [
+        ("S1", None),
+        ("S2", None),
+        ("S4", None),
+        ("S5", Sight(kind="noisy", confusion=0.1)),
+        ("csi:2:5", Sight(kind="delayed", delay=3)),
+    ],
+)
+def test_it_is_a_gymnasium_environment(name: str, sight: Sight | None) -> None:
+    env = gym.make(ENVIRONMENT, scenario=name, sight=sight)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env.unwrapped, skip_render_check=True)
+
+
+def test_what_the_room_exports_is_there() -> None:
+    for name in thrifty.scheduling.__all__:
+        assert getattr(thrifty.scheduling, name) is not None
+    with pytest.raises(AttributeError, match="no attribute"):
+        thrifty.scheduling.nothing  # noqa: B018
+
+
+def test_sizes_of_observations() -> None:
+    # S1: 5 + 5 + 5 + 7 cells and 4 channels; hidden S2: 45 cells; S4: 28, 4 and the phase's 2.
+    sizes = [
+        DelayConstrainedScheduling(name).observation_space.shape for name in ("S1", "S2", "S4")
+    ]
+    assert sizes == [(26,), (45,), (34,)]
+    assert DelayConstrainedScheduling("S1").action_space.shape == (22,)
+
+
+def played(env: DelayConstrainedScheduling, seed: int, **options: Any) -> list[Any]:
+    env.reset(seed=seed, options=options or None)
+    actions = np.random.default_rng(0)
+    rows = []
+    for _ in range(env.slots):
+        action = actions.uniform(-1, 1, env.action_space.shape or ()).astype(np.float32)
+        rows.append(env.step(action))
+    return rows
+
+
+def test_reward_is_throughput_minus_multiplier_times_energy() -> None:
+    env = DelayConstrainedScheduling("S1", slots=40, multiplier=0.25)
+    rows = played(env, 3)
+    for _, reward, _, _, info in rows:
+        assert reward == pytest.approx(info["throughput"] - 0.25 * info["energy"], abs=1e-9)
+        assert info["cost"] == info["energy"]
+        assert info["throughput"] == pytest.approx(info["delivered"] @ env.scenario.weights)
+    other = played(env, 3, multiplier=2.0)  # the same slots at another price
+    for (_, _, _, _, info), (_, reward, _, _, again) in zip(rows, other, strict=True):
+        assert again["throughput"] == info["throughput"]
+        assert reward == pytest.approx(info["throughput"] - 2.0 * info["energy"], abs=1e-9)
+    again = played(env, 3)  # an option holds for its episode only
+    assert [row[1] for row in again] == [row[1] for row in rows]
+    pure = played(DelayConstrainedScheduling("S1", slots=40, pure_throughput=True), 3)
+    assert [row[1] for row in pure] == [row[4]["throughput"] for row in rows]
+    assert [row[3] for row in rows] == [False] * 39 + [True]
+    assert not any(row[2] for row in rows)
+
+
+def test_a_price_for_every_node() -> None:
+    env = DelayConstrainedScheduling("S5", slots=20, multiplier=[1.0, 2.0, 0.5])
+    for _, reward, _, _, info in played(env, 0):
+        paid = info["energy_of_node"] @ [1.0, 2.0, 0.5]
+        assert reward == pytest.approx(info["throughput"] - paid, abs=1e-9)
+
+
+def test_observations_are_arrays_of_their_own() -> None:
+    env = DelayConstrainedScheduling("S1")
+    first, _ = env.reset(seed=0)
+    kept = first.copy()
+    env.step(np.ones(22, np.float32))
+    env.step(np.ones(22, np.float32))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_the_box_is_mapped_to_energies() -> None:
+    # Action -1 is energy 0, 1 is energy 1: the charge is then the number of packets.
+    env = DelayConstrainedScheduling("S1")
+    observation, _ = env.reset(seed=0)
+    for action in (-1.0, 1.0, 0.0, 1.0):
+        before = observation[:22].sum()
+        observation, _, _, _, info = env.step(np.full(22, action, np.float32))
+        assert info["energy"] == pytest.approx(before * (action + 1) / 2)
+
+
+@pytest.mark.parametrize("bad", [1.5, -1.1, np.nan, np.inf])
+def test_an_action_outside_the_box_is_refused(bad: float) -> None:
+    env = DelayConstrainedScheduling("S1")
+    env.reset(seed=0)
+    action = np.zeros(22)
+    action[3] = bad
+    with pytest.raises(ValueError, match=r"must lie in \[-1, 1\]"):
+        env.step(action)
+
+
+def test_other_mistakes_are_named() -> None:
+    env = DelayConstrainedScheduling("S1", slots=1)
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(np.zeros(22))
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="22 numbers"):
+        env.step(np.zeros(21))
+    with pytest.raises(ValueError, match="unknown reset options price"):
+        env.reset(options={"price": 1.0})
+    with pytest.raises(ValueError, match="multiplier"):
+        env.reset(options={"multiplier": -1.0})
+    with pytest.raises(ValueError, match="at least one slot"):
+        DelayConstrainedScheduling("S1", slots=0)
+
+
+def test_one_of_the_vector_is_the_environment() -> None:
+    single, many = (kind for kind in (DelayConstrainedScheduling("S1"), VectorScheduling(1, "S1")))
+    first, _ = single.reset(seed=5)
+    rows, _ = many.reset(seed=5)
+    np.testing.assert_array_equal(rows[0], first)
+    for number in range(20):
+        action = np.full(22, np.sin(number), np.float32)
+        one, reward, _, _, info = single.step(action)
+        several, rewards, _, _, infos = many.step(action[None])
+        np.testing.assert_array_equal(several[0], one)
+        assert rewards[0] == reward
+        np.testing.assert_array_equal(infos["missed"][0], info["missed"])
+
+
+def test_the_vector_resets_itself_in_the_step_after_the_last() -> None:
+    made = gym.make_vec(
+        ENVIRONMENT, num_envs=3, vectorization_mode="vector_entry_point", scenario="S1", slots=4
+    )
+    assert isinstance(made.unwrapped, VectorScheduling)
+    many = VectorScheduling(3, "S1", slots=4)
+    many.reset(seed=0, options={"multiplier": 1.0})
+    action = np.zeros((3, 22), np.float32)
+    truncated = []
+    for _ in range(5):
+        observation, reward, ended, cut, info = many.step(action)
+        truncated.append(cut.all())
+        assert not ended.any()
+    assert truncated == [False, False, False, True, False]
+    assert info == {}
+    assert not reward.any()
+    assert not observation[:, :22].any()  # queues are empty again
+    assert many.observation_space.contains(observation)
+    _, reward, *_, info = many.step(action)
+    np.testing.assert_allclose(reward, info["throughput"] - info["energy"])  # multiplier stays 1
+    with pytest.raises(ValueError, match="one integer"):
+        many.reset(seed=[1, 2, 3])
