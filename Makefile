@@ -32,11 +32,11 @@ $(VENV)/.core: $(INPUTS) $(VENV)/.torch
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.core
-	$(INSTALL) '.[test,sb3,tensorboard]'
+	$(INSTALL) '.[test,sb3,tensorboard,browser]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
-	$(INSTALL) '.[test,sb3,tensorboard,dev]'
+	$(INSTALL) '.[test,sb3,tensorboard,browser,dev]'
 	@touch $@
 
 install: $(VENV)/.core

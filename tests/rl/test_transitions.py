@@ -13,6 +13,7 @@ from torch import Tensor
 from thrifty.rl import Replay
 from thrifty.rl.transitions import adapt_capacity
 from thrifty.runs import load_state, save_state
+from thrifty.runs.rows import StoredRows
 
 GAMMA = 0.9
 
@@ -278,6 +279,15 @@ def test_a_foreign_state_is_refused() -> None:
         Replay(6, 2, 1).load_state_dict(state)
     with pytest.raises(ValueError, match="other observation or action sizes"):
         Replay(4, 3, 1).load_state_dict(state)
+
+
+@pytest.mark.parametrize(("first", "total"), [(-1, 2), (3, 2), (0, 5)])
+def test_a_damaged_count_of_transitions_is_refused(first: int, total: int) -> None:
+    state = Replay(4, 2, 1).state_dict()
+    rows = Replay(4, 2, 1).matrix
+    state["rows"] = StoredRows(first, total, rows[: max(total - first, 0)])
+    with pytest.raises(ValueError, match=f"transitions {first} to {total}.*file is damaged"):
+        Replay(4, 2, 1).load_state_dict(state)
 
 
 # ---------------------------------------------------------------- dynamic capacity

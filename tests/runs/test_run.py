@@ -110,7 +110,7 @@ def test_training_time_adds_up_over_sessions(tmp_path: Path) -> None:
     assert records[7]["wall_seconds"] >= first.wall_seconds - 0.1
     processor = [record["wall_cpu_seconds"] for record in records]
     # Sleeping costs none of it, and a second session goes on where the first one stopped.
-    assert 0.0 < processor[0]
+    assert processor[0] > 0.0
     assert processor == sorted(processor)
     assert processor[-1] < second.wall_seconds
     assert [(s["first_step"], s["last_step"], s["status"]) for s in sessions] == [

@@ -264,6 +264,11 @@ class Replay:
                 f"environments, this one {self.capacity} for {self.environments}"
             )
         first, total = log.first, log.total
+        if not 0 <= first <= total <= first + self.capacity:
+            raise ValueError(
+                f"replay state holds transitions {first} to {total}, "
+                f"which a capacity of {self.capacity} cannot: the file is damaged"
+            )
         rows = log.rows(first, total)
         if rows.shape != (total - first, self.matrix.shape[1]):
             raise ValueError(
