@@ -80,15 +80,19 @@ def test_it_opens_the_page_and_ends_with_ctrl_c(
     assert last == "stopped: 0 of 1 questions answered by bob"
 
 
-def test_it_serves_the_page(run: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_the_page(run: Path, number: signal.Signals) -> None:
     words = ["label", str(run), "--port", "0", "--no-browser"]
     server = subprocess.Popen(
-        [sys.executable, "-m", "thrifty", *words], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "thrifty", *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as in the background
     )
     assert server.stdout is not None
     url = server.stdout.readline().split()[3].rstrip(";")
     with urllib.request.urlopen(url, timeout=20) as page:
         assert b"Which of the two would you rather have happen?" in page.read()
-    server.send_signal(signal.SIGINT)
-    said, _ = server.communicate(timeout=20)
+    server.send_signal(number)
+    said, _ = server.communicate(timeout=60)
     assert (server.returncode, said) == (0, "stopped: 0 of 1 questions answered by person\n")

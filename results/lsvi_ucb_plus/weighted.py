@@ -3,7 +3,7 @@
     python results/lsvi_ucb_plus/weighted.py [--processes 2] [--toy]
 
 On each family and for each learner the pair of the grid with the least mean regret after 30,000
-episodes on the tuning seeds is taken, and measured on ten other seeds, which draw other instances.
+episodes on ten tuning seeds is taken, and measured on ten other seeds, which draw other instances.
 Writes weighted_tuning.csv and weighted.csv.
 """
 
@@ -18,6 +18,7 @@ from measure import (
     FAMILIES,
     HERE,
     REGULARISERS,
+    SEEDS,
     TUNING,
     complete,
     controls,
@@ -42,10 +43,10 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--toy", action="store_true", help="tiny settings, to try the script")
     options = parser.parse_args()
-    K, tuning_seeds, seeds = 30_000, 3, 10
+    K, tuning_seeds, seeds = 30_000, 10, SEEDS
     grid = [(regulariser, beta) for regulariser in REGULARISERS for beta in BETAS]
     if options.toy:
-        K, tuning_seeds, seeds, grid = 500, 1, 2, [(0.1, 0.3), (0.01, 0.3)]
+        K, tuning_seeds, seeds, grid = 500, 1, SEEDS[:2], [(0.1, 0.3), (0.01, 0.3)]
     tasks = [
         {"learner": kind, "family": name, "K": K, "regulariser": pair[0], "beta": pair[1],
          "seed": TUNING + n}
@@ -68,7 +69,7 @@ def main() -> None:
          "beta": best[kind, name][1], "seed": seed}
         for name in FAMILIES
         for kind in KINDS
-        for seed in range(seeds)
+        for seed in seeds
     ]  # fmt: skip
     complete(HERE / "weighted.csv", tasks, work, processes=options.processes)
 

@@ -13,6 +13,7 @@ import inspect
 import json
 import os
 import shlex
+import signal
 import sys
 import threading
 import traceback
@@ -292,8 +293,13 @@ def _label(
         print(f"{annotator} answers at {server.url}; stop with Ctrl-C at any moment", flush=True)
         if browser:  # some browsers keep the caller waiting
             threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
+        # A script's background job starts with SIGINT ignored; this page stops there as well.
+        stops = (signal.SIGINT, signal.SIGTERM)
+        earlier = {number: signal.signal(number, signal.default_int_handler) for number in stops}
         with contextlib.suppress(KeyboardInterrupt):
             server.serve()
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
     view = session.view()
     print(f"stopped: {view['answered']} of {view['asked']} questions answered by {annotator}")
     return 0

@@ -114,7 +114,7 @@ class Process:
 
     def end(self, number: signal.Signals) -> str:
         self.process.send_signal(number)
-        said, _ = self.process.communicate(timeout=20)
+        said, _ = self.process.communicate(timeout=60)
         return self.said + said
 
 

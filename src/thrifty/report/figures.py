@@ -374,8 +374,10 @@ def _opaque(handle: Any) -> Any:
     """A faint thin line is hard to recognise in a legend."""
     if not isinstance(handle, Line2D):
         return handle
-    width = max(1.2, handle.get_linewidth())
-    return Line2D([], [], color=handle.get_color(), linestyle=handle.get_linestyle(), lw=width)
+    line = Line2D([], [])
+    line.update_from(handle)  # with its pattern of dashes, which no getter returns
+    line.set(alpha=1.0, marker="", linewidth=max(1.2, handle.get_linewidth()))
+    return line
 
 
 def _rows(count: int) -> tuple[Figure, list[Axes]]:
