@@ -98,6 +98,22 @@ def test_the_policys_figures_are_those_of_the_benchmark() -> None:
     assert "the file is {:.1f} % of the dense one".format(100 * size["ratio"]) in told
 
 
+def test_the_demos_figures_are_those_of_its_runs() -> None:
+    told = " ".join(README.split())
+    runs = [ROOT / f"results/rlx2/runs/demo-engine-{seed}" for seed in range(3)]
+    means = []
+    for run in runs:
+        returns = json.loads((run / "returns.json").read_text())["returns"]
+        assert len(returns) == 10
+        means.append(sum(returns) / 10)
+    assert "(ten fresh episodes each)" in told
+    assert f"returns {means[0]:,.0f} and runs" in told
+    assert "seeds 1 and 2 return {:,.0f} and {:,.0f}".format(*means[1:]) in told
+    records = [json.loads(line) for line in (runs[0] / "records.jsonl").read_text().splitlines()]
+    (gait,) = [record for record in records if record["kind"] == "gait"]
+    assert "runs {:.1f} m/s".format(gait["distance"] / gait["seconds"]) in told
+
+
 def test_every_file_that_it_links_is_there() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target

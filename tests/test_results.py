@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from thrifty.report import load_run
 from thrifty.report.claims import read_claims
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "results" / "rlx2"
@@ -98,6 +99,33 @@ def test_a_run_against_the_clock_is_finished_when_its_end_is_written(
     path = tmp_path / "run.jsonl"
     path.write_text(text)
     assert script("wall_clock").finished(path, 10) is answer
+
+
+def test_the_demos_minutes_are_those_of_undisturbed_runs(
+    script: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    times = {0: (200.0, 190.0), 1: (900.0, 250.0), 2: (260.0, 250.0)}  # the clock's, the process's
+    runs = []
+    for seed, (wall, cpu) in times.items():
+        folder = tmp_path / f"demo-engine-{seed}"
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({"recipe": "rlx2.demo", "seed": seed}))
+        end = {"kind": "end", "step": 9, "wall_seconds": wall, "wall_cpu_seconds": cpu}
+        (folder / "records.jsonl").write_text(json.dumps(end) + "\n")
+        content = {"episodes": 2, "seed": 9, "returns": [1000.0 * seed, 1000.0 * seed + 2]}
+        (folder / "returns.json").write_text(json.dumps(content))
+        runs.append(load_run(folder))
+    demo, path = script("demo"), tmp_path / "claims.toml"
+    path.write_text("")
+    script("claim_rows").write_rows("demo.py", demo.claims(runs), path)
+    returns, minutes = read_claims(path)
+    assert (returns.measured, returns.interval) == (1001, (1, 2001))
+    assert returns.status == "failed"  # not 1,500
+    # Seed 1's clock shows other work; the median of 200 and 260 is 230.
+    assert (minutes.measured, minutes.interval, minutes.seeds) == (230, (200, 260), (0, 2))
+    assert minutes.status == "holds"
+    script("claim_rows").write_rows("demo.py", demo.claims(runs[1:2]), path)
+    assert [claim.status for claim in read_claims(path)] == ["failed", "not run"]
 
 
 @pytest.mark.slow

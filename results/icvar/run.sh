@@ -5,7 +5,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 export OMP_NUM_THREADS=1
-for script in policies classes hard_chain comparisons regret; do
+for script in replay classes hard_chain comparisons policies regret; do
     python "$here/$script.py" --processes "${1:-2}"
 done
 python "$here/summarise.py"

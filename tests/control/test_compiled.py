@@ -173,6 +173,33 @@ def test_state_goes_both_ways_without_loss(feature: str) -> None:
     close(later.state_dict(), on.state_dict(), 0.0)  # bit-equal
 
 
+def test_links_move_on_one_thread_and_the_others_are_given_back() -> None:
+    replay = filled()
+    learner, _ = pair("TD3", **settings(0.9, 1, 2))
+    compiled = CompiledLearner(learner, replay.columns, seed=SEED)
+    seen: list[int] = []
+
+    def dropping(state: LayerState) -> Tensor:
+        seen.append(torch.get_num_threads())
+        if len(seen) > 4:
+            raise RuntimeError("stop")
+        return magnitude(state)
+
+    learner.critic.evolution.drop = dropping
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        compiled.learn(replay)
+        compiled.learn(replay)
+        assert (set(seen), torch.get_num_threads()) == ({1}, 2)
+        compiled.learn(replay)
+        with pytest.raises(RuntimeError, match="stop"):
+            compiled.learn(replay)
+        assert (set(seen), torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(threads)
+
+
 # ---------------------------------------------------------------- ties
 
 

@@ -197,6 +197,22 @@ def test_known_rewards_are_mapped() -> None:
         line(reward=lambda h, s: [0, 19]).rewards(1, s)
 
 
+def test_an_early_end_needs_a_range_with_zero() -> None:
+    # The stages that are left pay 0, which [.5, 1] would map to -1 each.
+    environment = FeatureEnvironment(
+        "CartPole-v1", lambda h, s: np.ones((2, 1)), 100, reward_range=(0.5, 1.0)
+    )
+    environment.reset(0)
+    with pytest.raises(ValueError, match=r"ended the episode after \d+ of 100 stages.* contain 0"):
+        [environment.step(1) for _ in range(100)]
+
+
+@pytest.mark.parametrize("given", [(0, 1, 2), 1.0, (0.0, float("inf")), "unit"])
+def test_a_range_that_is_none(given: Any) -> None:
+    with pytest.raises(ValueError, match="is no finite reward range"):
+        FeatureEnvironment("CartPole-v1", lambda h, s: np.ones((2, 1)), 5, reward_range=given)
+
+
 def test_an_environment_without_a_reward_range_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"Line declares no finite reward range.*reward_range=\(low"

@@ -34,6 +34,10 @@ def swim(K: int = 200, **learner: Any) -> EpisodicConfig:
     )
 
 
+def plus(**learner: Any) -> EpisodicConfig:
+    return dataclasses.replace(swim(), algorithm=LSVIUCBPlusConfig(**learner))
+
+
 def test_points_of_the_curve() -> None:
     assert record_points(20, 6).tolist() == [1, 2, 4, 6, 8, 12, 16, 18, 20]
     assert record_points(1, 1).tolist() == [1]
@@ -99,6 +103,9 @@ def test_theory_in_the_start_record() -> None:
     # d = 8, H = 6, lambda = 1/36: L = log(1 + 8*6*1000*36/.01) = 18.969
     L = np.log(1 + 8 * 6 * 1000 * 36 / 0.01)
     assert_allclose(constants["beta"], 6 * np.sqrt(8 / 36) + np.sqrt(8) * L)
+    assert "beta_reward" not in constants
+    estimated = plus(reward="estimate", beta_reward=0.7)
+    assert next(iter(estimated.build(0).records()))["constants"]["beta_reward"] == 0.7
     jin = next(iter(swim(1000, constants="theory").build(0).records()))["constants"]
     assert jin["regulariser"] == 1.0
     assert_allclose(jin["beta"], 8 * 6 * np.sqrt(np.log(2 * 8 * 6 * 1000 / 0.01)))
@@ -112,6 +119,10 @@ def test_theory_in_the_start_record() -> None:
         (swim(regulariser=0.0), "regulariser"),
         (swim(constants="theory", beta=1.0), "decides beta"),
         (swim(constants="theory", delta=0.0), "delta"),
+        (plus(constants="theory", floor=1.0), "decides floor"),
+        (plus(constants="theory", correction=1.0), "decides correction"),
+        (plus(beta_reward=1.0), "reward=estimate"),
+        (plus(reward="estimate", beta_reward=float("nan")), "beta_reward"),
         (
             EpisodicConfig(instance=LatentConfig(), algorithm=UCBVIConfig(), steps=5),
             "ucbvi counts states",

@@ -188,6 +188,24 @@ def test_an_early_end_is_worth_what_is_known_of_it() -> None:
     assert_allclose(learner._meet(0, 0)[3][0], [0.0, 1.125])
 
 
+def test_constant_weights_keep_their_offset_and_conservatism() -> None:
+    # All samples weigh 1 / 2 by the offset: LSVI-UCB with lambda and beta in these units.
+    mdp = small()
+    constant = constant_weighting(0.4, 1.0)._replace(offset=2.0)
+    tables = LSVIUCBPlus(mdp, regulariser=0.05, weighting=constant, monotone=False)
+    features = FeatureLSVI(Tables(mdp), regulariser=0.05, weighting=constant, monotone=False)
+    play_both(mdp, tables, features, 30)
+    assert features.sums[1] == 2.0 * features.sums[2]
+
+
+def test_a_step_that_does_not_exist_is_refused() -> None:
+    learner = FeatureLSVI(Coin())
+    with pytest.raises(ValueError, match="stage 2, action 0 does not exist"):
+        learner.observe(2, 0, 0, 0.0, 0)
+    with pytest.raises(ValueError, match="stage 0, action 2 does not exist"):
+        learner.observe(0, 0, 2, 0.0, 0)
+
+
 def test_unknown_rewards_are_refused() -> None:
     with pytest.raises(ValueError, match='reward="estimate"'):
         FeatureLSVI(Tables(small(), rewards=False))

@@ -15,8 +15,10 @@ from plain_lsvi import PlainLSVI
 from thrifty.episodic import EpisodicMDP, LinearMDP, optimal, tabular
 from thrifty.episodic.instances import river_swim, simplex
 from thrifty.episodic.lsvi_ucb import LSVIUCB
+from thrifty.episodic.lsvi_ucb_plus import LSVIUCBPlus
 from thrifty.episodic.rollout import Rollout
 from thrifty.episodic.simulator import new_simulator, starts
+from thrifty.episodic.ucbvi import UCBVI
 from thrifty.episodic.weighting import constant_weighting
 
 
@@ -159,6 +161,40 @@ def test_bad_input(arguments: Any, message: str) -> None:
         LSVIUCB(small(), **arguments)
     with pytest.raises(ValueError, match=r"tabular\(mdp\)"):
         LSVIUCB(river_swim())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [LSVIUCB, LSVIUCBPlus, UCBVI])
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ((4, 0, 0, 0.0, 0), "stage 4 does not exist: they are 0..3"),  # counted from 1
+        ((0, -1, 0, 0.0, 0), "state -1"),
+        ((0, 6, 0, 0.0, 0), "state 6"),
+        ((0, 0, 3, 0.0, 0), "action 3"),
+        ((0, 0, 0, 0.0, 600), "next state 600"),
+    ],
+)
+def test_a_step_that_does_not_exist_is_refused(make: Any, step: Any, message: str) -> None:
+    # Compiled code looks at no bounds: it would write into memory that is not the learner's.
+    learner = make(small())
+    learner.act(0, 0)
+    with pytest.raises(ValueError, match=message):
+        learner.observe(*step)
+
+
+def test_planning_before_every_episode_does_not_depend_on_the_determinant() -> None:
+    mdp = small()
+    learner = LSVIUCB(mdp, switch="episode")
+    learner.prepare()
+    learner.end_episode()
+    learner.ridge.growth[:] -= 1e-12  # as when it is computed anew from Sigma
+    assert learner.prepare()
+
+
+def test_a_state_of_another_learner_is_refused() -> None:
+    for one, two in ((LSVIUCB, LSVIUCBPlus), (LSVIUCBPlus, LSVIUCB)):
+        with pytest.raises(ValueError, match="the settings of the run that wrote it"):
+            one(small()).load_state_dict(two(small()).state_dict())  # type: ignore[operator]
 
 
 def test_a_state_of_other_sizes_is_refused() -> None:

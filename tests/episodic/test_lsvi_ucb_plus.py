@@ -17,6 +17,7 @@ from thrifty.episodic.rollout import Rollout
 from thrifty.episodic.weighting import (
     constant_weighting,
     practical_weighting,
+    theory_beta,
     theory_weighting,
 )
 
@@ -201,6 +202,15 @@ def test_it_learns_river_swim() -> None:
         (lambda: theory_weighting(4, 5, 10, 1.0), "delta"),
         (lambda: LSVIUCBPlus(small(), gap="wide"), "pessimistic or over"),  # type: ignore[arg-type]
         (lambda: LSVIUCBPlus(small(), regulariser=0.0), "regulariser"),
+        (lambda: LSVIUCBPlus(small(), reward="estimate", beta_reward=-1.0), "beta_reward"),
+        (lambda: LSVIUCBPlus(small(), reward="estimate", beta_reward=np.nan), "beta_reward"),
+        (lambda: LSVIUCBPlus(small(), weighting=0.3), "practical_weighting"),  # type: ignore[arg-type]
+        (
+            lambda: LSVIUCBPlus(small(), weighting=practical_weighting(4, 1.0)._replace(floor=0.0)),
+            "floor must be positive",
+        ),
+        (lambda: theory_weighting(4, 5, 0, 0.01), "number of episodes"),
+        (lambda: theory_beta(4, 5, -10, 0.01), "number of episodes"),
     ],
 )
 def test_bad_input(make: Any, message: str) -> None:

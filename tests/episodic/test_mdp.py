@@ -120,6 +120,12 @@ def test_bad_arguments_get_a_clear_line(change: dict[str, Any], message: str) ->
 # ---------------------------------------------------------------------- sampling
 
 
+@pytest.mark.parametrize("horizon", [0, -1, 2.5, float("nan"), float("inf"), "5", True])
+def test_a_horizon_that_is_no_number_of_stages(horizon: Any) -> None:
+    with pytest.raises(ValueError, match="horizon must be a whole number of at least 1, not"):
+        EpisodicMDP.from_arrays([[[1.0]]], [[0.5]], horizon=horizon)
+
+
 def test_a_next_state_is_drawn_by_inverse_transform() -> None:
     # cdf .25, .25, 1, 1: state 0 below .25, else state 2; states 1 and 3 are impossible.
     P = np.zeros((4, 1, 4))

@@ -110,6 +110,32 @@ def test_a_number_of_episodes_that_cannot_be_played(K) -> None:
         run_episodes(mdp, UCBVI(mdp), K, 0)
 
 
+@pytest.mark.parametrize("seed", [-1, 1.5, None])
+def test_a_seed_that_is_none(seed) -> None:
+    mdp = river_swim()
+    with pytest.raises(ValueError, match="the seed must be an integer of at least 0"):
+        run_episodes(mdp, UCBVI(mdp), 5, seed)
+
+
+def test_a_learner_of_other_sizes_is_refused() -> None:
+    # Else compiled code reads and writes beyond its tables.
+    small, large = river_swim(S=3, H=5), river_swim(S=60, H=30)
+    with pytest.raises(
+        ValueError, match=r"ucbvi was made for .* \[5, 3, 2\], but .* \[30, 60, 2\]"
+    ):
+        run_episodes(large, UCBVI(small), 5, 0)
+    with pytest.raises(ValueError, match="lsvi_ucb was made for"):
+        run_episodes(large, LSVIUCB(tabular(small)), 5, 0)
+
+
+def test_what_is_no_mdp_is_refused() -> None:
+    mdp = river_swim()
+    with pytest.raises(ValueError, match=r"use from_gymnasium\(env, horizon\)"):
+        run_episodes(object(), UCBVI(mdp), 5, 0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="LSVIUCBPlus for a finite MDP"):
+        FeatureLSVI(tabular(mdp))  # type: ignore[arg-type]
+
+
 def test_ucbvi_theory_by_hand() -> None:
     # 7 H log(5 S A H K / delta) = 7*2*log(5*3*2*2*10/.1) = 14 log 6000 = 121.79
     assert_allclose(theory_beta(3, 2, 2, 10, 0.1), 121.79, atol=0.01)

@@ -52,14 +52,15 @@ class Page:
         self.until(lambda: "of" in self.text("count"))
 
     def text(self, name: str) -> str:
-        return str(self.driver.find_element(By.ID, name).text)
+        # In one step: an element that was found may be replaced before it is asked.
+        return str(self.run(f"return document.getElementById('{name}').innerText")).strip()
 
     def until(self, condition: Callable[[], Any]) -> None:
         WebDriverWait(self.driver, 20, poll_frequency=0.05).until(lambda _: condition())
 
     def ready(self) -> None:
         """Wait until the question has been on the page long enough to take an answer."""
-        self.until(lambda: self.driver.find_element(By.ID, "skip").is_enabled())
+        self.until(lambda: not self.run("return document.getElementById('skip').disabled"))
         self.driver.execute_async_script("setTimeout(arguments[0], 350)")
 
     def press(self, *keys: str) -> None:
@@ -232,8 +233,8 @@ def test_the_grid_is_drawn_and_moves(page: Page, run: Path, serve: Serve) -> Non
             wet: "Falls into the lava at stage 6: there for 15 of 20 stages."}  # fmt: skip
     for side, text in told.items():
         assert text in page.text(side)
-        picture = page.driver.find_element(By.CSS_SELECTOR, f"#{side} svg")
-        assert picture.get_attribute("aria-label") == text
+        picture = f"document.querySelector('#{side} svg')"
+        assert page.run(f"return {picture}.getAttribute('aria-label')") == text
 
     def place(side: str) -> str:
         script = f"document.querySelector('#{side} .walker').parentNode.getAttribute('transform')"
@@ -262,9 +263,10 @@ def test_other_runs_show_states_and_actions(page: Page, run: Path, serve: Serve)
     page.open(serve(run).port)
     page.ready()
     wet = "right" if left_side("ann", 0) == "A" else "left"
-    steps = page.driver.find_elements(By.CSS_SELECTOR, f"#{wet} .steps li")
+    lines = f"Array.from(document.querySelectorAll('#{wet} .steps li'), line => line.innerText)"
+    steps = page.run(f"return {lines}")
     assert len(steps) == 20
-    assert steps[4].text == "state 9 · action 1"
+    assert steps[4] == "state 9 · action 1"
     assert not page.driver.find_elements(By.TAG_NAME, "svg")
     page.press(Keys.ARROW_LEFT)
     page.until(lambda: page.text("count") == "1 of 3 answered")
@@ -326,7 +328,7 @@ def test_killing_the_server_loses_nothing_and_the_page_goes_on(page: Page, run: 
         page.until(lambda: page.text("count") == "1 of 3 answered")
         server.kill()
         page.until(lambda: page.text("alarm").startswith("No connection"))
-        assert not page.driver.find_element(By.ID, "skip").is_enabled()
+        assert page.run("return document.getElementById('skip').disabled")
         page.press("s")
         assert page.text("count") == "1 of 3 answered"
         assert len(lines(run)) == 1

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from thrifty.episodic import LSVIUCBPlus, tabular
+from thrifty.episodic.instances import river_swim
 from thrifty.recipes import lsvi_ucb_plus
 from thrifty.report import load_run, write_report
-from thrifty.report.episodic import is_episodic
+from thrifty.report.episodic import _MEANINGS, is_episodic
 from thrifty.runs import Run, execute
 
 MakeEpisodic = Callable[..., Path]
@@ -82,3 +84,26 @@ def test_several_runs(trained: MakeEpisodic, tmp_path: Path) -> None:
     assert "lsvi_ucb_plus.river_swim, ucbvi" in text
     text = page(folders[0], trained("latent", steps=20), out=tmp_path / "mixed.html")
     assert "No run knew its model" not in text
+    assert "Without a curve: 1 of 2 runs" in text
+
+
+def test_runs_that_differ_in_a_setting_or_the_instance_are_told_apart(
+    trained: MakeEpisodic, tmp_path: Path
+) -> None:
+    # The original form has the same learner's name as the corrected one.
+    text = page(trained(), trained(learner="icml"), out=tmp_path / "forms.html")
+    one = "lsvi_ucb_plus (monotone=True, switch=determinant, gap=pessimistic)"
+    two = "lsvi_ucb_plus (monotone=False, switch=episode, gap=over)"
+    for learner in (one, two):
+        assert f">{learner}</td>" in text
+    lines = re.findall(r">([^<>]*)</text>", text)  # of the legends: broken before they are too long
+    assert max(map(len, lines)) <= 66
+    assert sum(line.startswith("lsvi_ucb_plus.river_swim, lsvi_ucb_plus") for line in lines) == 4
+    text = page(trained(), trained(S=4), out=tmp_path / "sizes.html")
+    assert "lsvi_ucb_plus.river_swim, river_swim(S=4, H=20), lsvi_ucb_plus</text>" in text
+
+
+def test_constants_are_explained(trained: MakeEpisodic) -> None:
+    text = page(trained())
+    for name in LSVIUCBPlus(tabular(river_swim())).weighting._asdict():
+        assert f'<td class="k">{_MEANINGS[name]}</td>' in text

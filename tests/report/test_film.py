@@ -33,13 +33,13 @@ def points(path: ElementTree.Element) -> list[tuple[float, float]]:
 def test_limbs_stand_where_they_are() -> None:
     upright, lying = paths(film_strip(gait()), "--c0")
     (x0, y0), (x1, y1) = points(upright)
-    # Limbs reach 1 + 0.5 m to both sides: 3 m in the 118 - 20 units between a frame's margins.
-    scale = 98 / 3
-    assert x0 == x1 == 59.0  # the middle of the first frame
+    # Limbs reach 1 + 0.5 m to both sides: 3 m in the 170 - 20 units between a frame's margins.
+    scale = 50
+    assert x0 == x1 == 85.0  # the middle of the first frame
     assert y0 - y1 == pytest.approx(2 * scale, abs=0.11)  # rounded to tenths
     assert float(upright.get("stroke-width", "")) == pytest.approx(scale, abs=0.06)
     (x0, y0), (x1, y1) = points(lying)
-    assert (x0 + x1) / 2 == pytest.approx(118 + 6 + 59)  # the middle of the second
+    assert (x0 + x1) / 2 == pytest.approx(170 + 6 + 85)  # the middle of the second
     assert x1 - x0 == pytest.approx(2 * scale, abs=0.11)
     assert y0 == y1
 
@@ -48,11 +48,11 @@ def test_the_ground_passes_by() -> None:
     svg = film_strip(gait())
     lines = [points(path) for path in paths(svg, "--muted")]
     assert len(lines) == 2
-    scale = 98 / 3
-    # A frame shows 58 / scale = 1.776 m to both sides: -1.780 to 1.772 m, then -1.526 to 2.026 m.
-    worlds = ((-0.004, 59, 7), (0.25, 183, 8))
+    scale = 50
+    # A frame shows 84 / 50 = 1.68 m to both sides: -1.684 to 1.676 m, then -1.43 to 1.93 m.
+    worlds = ((-0.004, 85, 7), (0.25, 261, 6))
     for (start, *marks), (position, middle, count) in zip(lines, worlds, strict=True):
-        assert start[0] == middle - 58
+        assert start[0] == middle - 84
         for x, y in marks:
             # Every mark is at a multiple of half a metre in the world.
             halves = ((x - middle) / scale + position) / 0.5
@@ -62,6 +62,22 @@ def test_the_ground_passes_by() -> None:
     lowest = max(y for path in paths(svg, "--c0") for _, y in points(path))
     assert lines[0][0][1] - lowest == pytest.approx(0.5 * scale, abs=0.11)  # the limb's radius
     assert not paths(film_strip(gait(ground=None)), "--muted")
+
+
+def test_the_fifth_frame_begins_a_second_row() -> None:
+    frames = gait()["frames"] * 3
+    svg = ElementTree.fromstring(film_strip(gait(frames=frames)))
+    corners = [(float(r.get("x", "")), float(r.get("y", ""))) for r in svg.iter(f"{SVG}rect")]
+    # A frame is 170 wide and shows 2.5 + 0.5 + 0.05 m at 50 units a metre between margins of 10;
+    # below it are 44 units for its labels and a gap of 6, as to the right.
+    down = 50 * 3.05 + 20 + 44 + 6
+    first = [(176.0 * column, 0.0) for column in range(4)]
+    assert corners == [*first, (0.0, pytest.approx(down)), (176.0, pytest.approx(down))]
+    width, height = map(float, svg.get("viewBox", "").split()[2:])
+    assert (width, height) == (4 * 176 - 6, pytest.approx(2 * down - 6))
+    limbs = [points(path) for path in paths(film_strip(gait(frames=frames)), "--c0")]
+    for (x0, y0), (x1, y1) in zip(limbs[0], limbs[4], strict=True):
+        assert (x1, y1) == (x0, pytest.approx(y0 + down, abs=0.11))
 
 
 def test_labels_say_where_and_when() -> None:

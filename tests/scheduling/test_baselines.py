@@ -17,7 +17,7 @@ from thrifty.scheduling.channels import TraceChannel
 from thrifty.scheduling.measurement import jain, measure
 from thrifty.scheduling.priorities import PRIORITIES, Facts, PriorityScheduler, spend
 from thrifty.scheduling.queueing import Queues, Sight
-from thrifty.scheduling.scenarios import Scenario, scenario
+from thrifty.scheduling.scenarios import Scenario, csi, scenario
 from thrifty.scheduling.schedulers import ConstantScheduler, Scheduler, TableScheduler, hopeful
 
 
@@ -179,7 +179,7 @@ def test_jain_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("name", "sight", "last"), [("S1", "full", "optimal table"),
-                                                      ("S2", "hidden", "blind"),
+                                                      ("S2", "hidden", "Bayes filter"),
                                                       ("S5", "hidden", "greedy")])  # fmt: skip
 def test_the_table_of_all_schedulers(name: str, sight: str, last: str) -> None:
     of = small(scenario(name))
@@ -191,6 +191,14 @@ def test_the_table_of_all_schedulers(name: str, sight: str, last: str) -> None:
     for found, at_budget, at_energy in rows:
         assert found.throughput == pytest.approx(at_budget * optimum.solve(of, 2.0).optimum)
         assert at_energy < 1.3  # short runs scatter
+
+
+def test_a_channel_a_slot_late_has_its_own_optimal_table() -> None:
+    of = small(csi(1, 2))
+    rows = baselines.lineup(of, 1.0, sight=Sight(kind="delayed", delay=1))
+    assert [rule.name for rule in rows[-3:]] == ["blind", "Bayes filter", "delayed table"]
+    later = baselines.lineup(of, 1.0, sight=Sight(kind="delayed", delay=2))
+    assert later[-1].name == "Bayes filter"  # no table is exact there
 
 
 def small(of: Scenario) -> Scenario:

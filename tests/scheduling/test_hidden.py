@@ -12,7 +12,7 @@ from thrifty.scheduling.channels import MarkovChannel
 from thrifty.scheduling.measurement import measure
 from thrifty.scheduling.queueing import Queues, Sight
 from thrifty.scheduling.scenarios import Scenario, csi, scenario
-from thrifty.scheduling.schedulers import TableScheduler
+from thrifty.scheduling.schedulers import ConstantScheduler, TableScheduler
 from thrifty.scheduling.success import OutageLaw
 
 
@@ -144,6 +144,20 @@ def test_the_filter_lies_between_blind_and_delayed() -> None:
     assert found.throughput - 3 * found.error > 28.074
     assert found.throughput + 3 * found.error < 32.015
     assert found.measured.energy[0] == pytest.approx(20.0, rel=0.05)
+
+
+@pytest.mark.parametrize(("budget", "price_is_zero"), [(60.0, True), (0.0, False)])
+def test_the_filter_at_the_ends_of_the_budget(budget: float, price_is_zero: bool) -> None:
+    # All-in energy of S2 is 55.845: energy has no price then, and everything is sent at 1.
+    found = filtered(scenario("S2"), budget, environments=4, slots=40)
+    assert (found.multiplier == 0.0) == price_is_zero
+    if price_is_zero:
+        everything = measure(scenario("S2"), ConstantScheduler(scenario("S2"), 1.0),
+                             environments=4, slots=40)  # fmt: skip
+        np.testing.assert_allclose(found.measured.energy, everything.energy, rtol=1e-3)
+        assert found.throughput == pytest.approx(everything.throughput, rel=2e-3)
+    else:
+        assert (found.throughput, found.measured.energy[0]) == (0.0, 0.0)
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ takes the new links in place, and the engine does the rest of the update.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -165,7 +167,8 @@ class CompiledLearner:
                 if begin < tiles:
                     self._update.run(1, transitions, lines=(begin, tiles))
                 self._update.run(1, transitions, lines=(tiles, tiles + 1), dense=True)
-                update = self._evolve(network)
+                with _one_thread():
+                    update = self._evolve(network)
                 if update is not None:
                     moved[network] = update
                 begin = tiles + 2
@@ -394,6 +397,17 @@ class CompiledLearner:
     def _act(self, observation_BO: Tensor) -> Tensor:
         """Apply the actor's perceptron, in the place of the reference's."""
         return torch.from_numpy(self._perceptron(observation_BO.contiguous().numpy()))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one thread: its others would wait for each other longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _with_cut(weight: Floats, held: Tensor, place: Layer, beta: float, steps: int) -> Floats:

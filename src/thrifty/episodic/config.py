@@ -324,8 +324,10 @@ def make_learner(
     d, H = sizes
     regulariser = 1.0 / H**2 if config.regulariser is None else config.regulariser
     beta_reward = config.beta_reward
+    if beta_reward is not None and config.reward == "known":
+        raise ValueError("beta_reward is for estimated rewards: leave it out, or reward=estimate")
     if theory:
-        _refuse(config, "beta_reward")
+        _refuse(config, "beta_reward", "correction", "floor")
         regulariser, constants = weighting.theory_weighting(d, H, K, config.delta)
         beta_reward = weighting.reward_beta(d, H, K, config.delta, regulariser)
     else:
@@ -349,7 +351,7 @@ def make_learner(
 
 def _refuse(config: LearnerConfig, *names: str) -> None:
     for name in names:
-        if getattr(config, name) is not None:
+        if getattr(config, name) != getattr(type(config)(), name):
             raise ValueError(
                 f"constants=theory decides {name}: leave it out, or take constants=practical"
             )

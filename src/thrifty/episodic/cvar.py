@@ -240,6 +240,30 @@ def return_distribution(
     return _merged(sums)
 
 
+def grouped_returns(values: Floats, masses: Floats, most: int = 200) -> tuple[Floats, Floats]:
+    """Return a distribution with few values: neighbours of about equal mass become their mean.
+
+    Args:
+        values: in increasing order [n].
+        masses: their probabilities [n].
+        most: values to keep; with so many or fewer nothing changes.
+
+    Returns:
+        at most ``most + 1`` values in increasing order, and their probabilities; same mean.
+
+    Example:
+        >>> found, mass = grouped_returns(np.arange(4.0), np.full(4, 0.25), most=2)
+        >>> found.tolist(), mass.tolist()
+        ([0.5, 2.5], [0.5, 0.5])
+    """
+    if len(values) <= most:
+        return values, masses
+    middles = np.cumsum(masses) - 0.5 * masses
+    _, group = np.unique(np.floor(most * middles), return_inverse=True)
+    mass = np.asarray(np.bincount(group, weights=masses), dtype=np.float64)
+    return np.bincount(group, weights=masses * values) / mass, mass
+
+
 def _merged(parts: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     if not parts:
         return np.empty(0), np.empty(0)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thrifty.episodic.mdp import EpisodicMDP, Floats, stages
+from thrifty.episodic.mdp import EpisodicMDP, Floats, whole
 
 _NORM_SLACK = 1e-9  # features may be single precision sums divided by their norm
 _SEED_OF_SIZES = 0  # of the reset that shows how many features there are
@@ -62,20 +62,20 @@ class FeatureEnvironment:
     """A Gymnasium environment with discrete actions, seen through a feature map.
 
     Args:
-        env: the environment or its id; states may be continuous. phi: features of every action at a
-        stage and observation: (h, observation) -> [A, d], finite,
-            of norm at most 1.
-        horizon: H, at most the environment's own limit. reward_range: the least and greatest reward
-        of one step, in original units; needed unless the
-            environment declares a finite ``reward_range``. Contains 0 if episodes can end early.
+        env: the environment or its id; states may be continuous.
+        phi: features of every action at a stage and observation: (h, observation) -> [A, d],
+            finite, of norm at most 1.
+        horizon: H, at most the environment's own limit.
+        reward_range: the least and greatest reward of one step, in original units; needed unless
+            the environment declares a finite ``reward_range``. Contains 0 if episodes can end
+            early.
         reward: known rewards of every action, (h, observation) -> [A], in original units; without
-        it
-            rewards must be estimated.
+            it rewards must be estimated.
 
     Raises:
         ValueError: no reward range, actions that are not discrete, a horizon beyond the limit;
-        later,
-            at the step where it happens: bad features, or a reward outside the range.
+            later, at the step where it happens: bad features, a reward outside the range, or an
+            early end although the range does not contain 0.
 
     Example:
         >>> cart = FeatureEnvironment(  # doctest: +SKIP
@@ -93,7 +93,7 @@ class FeatureEnvironment:
         reward: Callable[[int, Any], ArrayLike] | None = None,
     ) -> None:
         self._env, self.name = _made(env)
-        self.H = stages(horizon)
+        self.H = whole("horizon", horizon)
         self.reward_range = _range_of(self._env, self.name, reward_range)
         self._phi, self._reward = phi, reward
         self.A = _discrete(self._env.action_space, f"{self.name}: actions")
@@ -116,8 +116,8 @@ class FeatureEnvironment:
         """Take an action.
 
         Raises:
-            ValueError: the reward is outside the range, or the environment stops before the
-            horizon.
+            ValueError: the reward is outside the range, the environment stops before the horizon,
+                or the episode ends early and the range does not contain 0.
         """
         h, first = self._h, int(self._env.action_space.start)
         observation, reward, terminated, truncated, _ = self._env.step(first + int(a))
@@ -125,6 +125,12 @@ class FeatureEnvironment:
         if truncated and not terminated and h + 1 < self.H:
             raise ValueError(
                 f"{self.name} cut the episode off after {h + 1} steps: choose that as the horizon"
+            )
+        low, high = self.reward_range
+        if terminated and h + 1 < self.H and not low <= 0.0 <= high:
+            raise ValueError(
+                f"{self.name} ended the episode after {h + 1} of {self.H} stages, and rewards are "
+                f"0 from then on: reward_range= must contain 0, unlike [{low:g}, {high:g}]"
             )
         self._h = h + 1
         return Outcome(float(r), _kept(observation), bool(terminated))
@@ -193,10 +199,10 @@ def from_gymnasium(
     depends on the next state, r is its expectation given (s, a).
 
     Args:
-        env: a toy-text environment (FrozenLake, Taxi, CliffWalking, ...) or its id. horizon: H; the
-        environment's own time limit plays no part. reward_range: the least and greatest reward of
-        one stage in original units; needed unless the
-            environment declares a finite ``reward_range``.
+        env: a toy-text environment (FrozenLake, Taxi, CliffWalking, ...) or its id.
+        horizon: H; the environment's own time limit plays no part.
+        reward_range: the least and greatest reward of one stage in original units; needed unless
+            the environment declares a finite ``reward_range``.
 
     Raises:
         ValueError: no table, no reward range, or a reward outside it.
@@ -291,12 +297,16 @@ def _made(env: Any) -> tuple[Any, str]:
 
 def _range_of(env: Any, name: str, given: tuple[float, float] | None) -> tuple[float, float]:
     declared = getattr(env.unwrapped, "reward_range", None) if given is None else given
-    if declared is None or not np.all(np.isfinite(declared)):
+    try:
+        low, high = (float(bound) for bound in (() if declared is None else declared))
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not (np.isfinite(low) and np.isfinite(high)):
+        what = f"{name} declares" if given is None else f"reward_range={given!r} is"
         raise ValueError(
-            f"{name} declares no finite reward range, so its rewards cannot be mapped to [0, 1]: "
+            f"{what} no finite reward range, so rewards cannot be mapped to [0, 1]: "
             "give reward_range=(low, high), the least and greatest reward of one step"
         )
-    low, high = (float(bound) for bound in declared)
     if not low < high:
         raise ValueError(f"reward_range must have low < high, not ({low:g}, {high:g})")
     return low, high

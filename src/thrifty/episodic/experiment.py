@@ -20,7 +20,7 @@ from thrifty.episodic.config import EpisodicConfig, make_instance, make_learner
 from thrifty.episodic.feature_learner import FeatureLSVI
 from thrifty.episodic.mdp import EpisodicMDP, Integers, LinearMDP
 from thrifty.episodic.planning import evaluate, uniform, worst
-from thrifty.episodic.rollout import FeatureRollout, Rollout
+from thrifty.episodic.rollout import FeatureRollout, Rollout, check_seed
 
 Record = dict[str, Any]
 
@@ -40,8 +40,7 @@ class EpisodicExperiment:
     """
 
     def __init__(self, config: EpisodicConfig, seed: int) -> None:
-        if type(seed) is not int or seed < 0:
-            raise ValueError(f"the seed must be an integer of at least 0, got {seed!r}")
+        check_seed(seed)
         self.config = config.resolved()
         self.mdp = make_instance(config.instance, config.steps)
         self.learner = make_learner(config.algorithm, self.mdp, config.steps)
@@ -226,4 +225,8 @@ def _constants(learner: Any) -> Record:
         constants["regulariser"] = learner.ridge.regulariser
     if hasattr(learner, "weighting"):
         constants |= learner.weighting._asdict()
+    # LSVI-UCB regresses rewards together with values, without a bonus of their own.
+    own_bonus = hasattr(learner, "beta_reward") and not getattr(learner, "pooled_reward", False)
+    if own_bonus and learner.reward == "estimate":
+        constants["beta_reward"] = learner.beta_reward
     return constants

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thrifty.episodic.environments import Environment
-from thrifty.episodic.lsvi_ucb import DOUBLING, Reward, Switch, check_choices
+from thrifty.episodic.lsvi_ucb import THRESHOLDS, Reward, Switch, check_choices
 from thrifty.episodic.lsvi_ucb_plus import Gap
 from thrifty.episodic.mdp import Floats
 from thrifty.episodic.quadratics import (
@@ -43,7 +43,12 @@ from thrifty.episodic.regression import (
     new_ridge,
     ridge_state,
 )
-from thrifty.episodic.weighting import Weighting, practical_weighting
+from thrifty.episodic.weighting import (
+    Weighting,
+    check_factor,
+    check_weighting,
+    practical_weighting,
+)
 
 _ROWS_AT_FIRST = 64
 
@@ -66,7 +71,7 @@ class FeatureLSVI:
         refactor_every: samples between two computations of an inverse from scratch.
 
     Raises:
-        ValueError: a number out of its range, or rewards that are not known.
+        ValueError: a number out of its range, no features, or rewards that are not known.
     """
 
     def __init__(
@@ -86,6 +91,12 @@ class FeatureLSVI:
         check_choices(switch=switch, reward=reward)
         if gap not in ("pessimistic", "over"):
             raise ValueError(f"gap must be pessimistic or over, got {gap!r}")
+        if not hasattr(environment, "features"):
+            raise ValueError(
+                f"states must be seen through features, which {type(environment).__name__} does "
+                "not give: use FeatureEnvironment(env, phi, horizon), or LSVIUCB and LSVIUCBPlus "
+                "for a finite MDP"
+            )
         H, A, d = environment.H, environment.A, environment.d
         if reward == "known" and environment.rewards(0, environment.reset(0)) is None:
             raise ValueError(
@@ -95,7 +106,10 @@ class FeatureLSVI:
         regulariser = 1.0 / H**2 if regulariser is None else regulariser
         self.environment, self.switch, self.reward = environment, switch, reward
         self.weighting = practical_weighting(H, 1.0) if weighting is None else weighting
-        self.beta_reward = float(self.weighting.beta if beta_reward is None else beta_reward)
+        check_weighting(self.weighting)
+        beta_reward = self.weighting.beta if beta_reward is None else beta_reward
+        check_factor("beta_reward", beta_reward)
+        self.beta_reward = float(beta_reward)
         self.monotone, self.gap, self.pooled_reward = bool(monotone), gap, bool(pooled_reward)
         c = self.weighting
         self.weighted = bool(c.variance or c.error or c.gap)
@@ -107,7 +121,7 @@ class FeatureLSVI:
         self.b: Floats = np.zeros((H, 4, d))
         self.sums: Floats = np.zeros(3)
         self._growth_at_switch: Floats = np.full(H, -np.inf)
-        self._threshold = DOUBLING if switch == "determinant" else 0.0
+        self._threshold = THRESHOLDS[switch]
         self._planned = False
         self._first_value = float(H)
         self._quadratics: Quadratics = new_quadratics(H, d, 1)
@@ -194,7 +208,12 @@ class FeatureLSVI:
             ended: the episode is over; what its remaining stages pay is known.
         """
         environment, rows = self.environment, self._rows
-        H, n = environment.H, int(self._counts[h])
+        H = environment.H
+        if not (0 <= h < H and 0 <= a < environment.A):
+            raise ValueError(
+                f"stage {h}, action {a} does not exist: of {H} stages, {environment.A} actions"
+            )
+        n = int(self._counts[h])
         features = self._meet(h, s)[2]
         weight = learn_weight(
             self.ridge, self.reward_ridge, self.b, self.R, features, a, self._x, h, float(r), H,

@@ -153,6 +153,16 @@ class ICVaRG:
         """
         _plan(self.tables, self._P, r, self.risk_level)
 
+    def policy_for(self, r: Floats) -> Integers:
+        """Return the greedy actions [H, S] for other rewards; the tables stay as they are.
+
+        Args:
+            r: rewards [H, S, A].
+        """
+        tables = Tables._make(array.copy() for array in self.tables)
+        _plan(tables, self._P, r, self.risk_level)
+        return tables.policy
+
     def act(self, h: int, s: int) -> int:
         """Return the greedy action of state s at stage h; an episode begins with h = 0."""
         if h == 0:

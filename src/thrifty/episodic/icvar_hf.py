@@ -269,6 +269,22 @@ class ICVaRHF:
         """Return the actions [H, S], as last planned."""
         return self._policy
 
+    def estimated_policy(self) -> Integers:
+        """Return the best actions [H, S] for the estimated reward, without hope in what is unsure.
+
+        Learned transitions keep theirs. Nothing that affects the future changes.
+        """
+        model = RewardModel(
+            len(self.model.w), scale=self.model.scale, regulariser=self.model.regulariser
+        )
+        model.load_state_dict(self.model.state_dict())
+        model.fit()
+        r = plausible_reward(model.w, self.features)
+        if self.transitions is None:
+            return np.asarray(_plans(self._P, r[None], self.mdp.H, self.risk_level)[1][0])
+        stages = (self.mdp.H, self.mdp.S, self.mdp.A)
+        return self.transitions.policy_for(np.broadcast_to(r, stages).copy())
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that affects the future; complete between two episodes."""
         return {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from thrifty.episodic.mdp import EpisodicMDP, Initial, LinearMDP
+from thrifty.episodic.mdp import EpisodicMDP, Initial, LinearMDP, whole
 
 LEFT, RIGHT = 0, 1
 
@@ -34,7 +34,7 @@ def simplex(
     Reference: the simplex example of Jin, Yang, Wang and Jordan, COLT 2020 (example 2.2).
     """
     for name, size in (("d", d), ("S", S), ("A", A), ("H", H)):
-        _at_least(name, size, 1)
+        whole(name, size, 1)
     return LinearMDP.from_parts(
         phi=rng.dirichlet(np.full(d, 0.3), size=(S, A)),
         mu=rng.dirichlet(np.full(S, 0.05), size=(H, d)),
@@ -54,7 +54,7 @@ def river_swim(S: int = 6, H: int = 20) -> EpisodicMDP:
 
     Reference: Strehl and Littman, 2008; the rewards are those of Osband and Van Roy, 2013.
     """
-    _at_least("S", S, 2)
+    whole("S", S, 2)
     P, r = np.zeros((S, 2, S)), np.zeros((S, 2))
     for s in range(S):
         P[s, LEFT, max(s - 1, 0)] = 1.0
@@ -90,7 +90,7 @@ def combination_lock(
     a block MDP (Du et al., ICML 2019).
     """
     for name, size in (("H", H), ("A", A), ("observations", observations)):
-        _at_least(name, size, 1)
+        whole(name, size, 1)
     if not 0.0 <= decoy < 1.0:
         raise ValueError(f"decoy must be in [0, 1), not {decoy}: giving up would be optimal")
     dead, latent = 2, np.repeat(np.arange(3), observations)
@@ -125,7 +125,7 @@ def deep_sea(N: int, rng: np.random.Generator) -> EpisodicMDP:
 
     Reference: Osband et al., "Behaviour suite for reinforcement learning", ICLR 2020.
     """
-    _at_least("N", N, 1)
+    whole("N", N, 1)
     right = rng.integers(2, size=(N, N))  # the action that goes right, per stage and column
     P, r = np.zeros((N, N, 2, N)), np.zeros((N, N, 2))
     for h in range(N):
@@ -167,9 +167,9 @@ def lottery(
 
     Reference: ours.
     """
-    _at_least("d", d, 4)
-    _at_least("H", H, 2)
-    _at_least("mixtures", mixtures, 0)
+    whole("d", d, 4)
+    whole("H", H, 2)
+    whole("mixtures", mixtures, 0)
     if d % 2:
         raise ValueError(f"d must be even (half lotteries, half rungs), not {d}")
     if not 0.0 <= drift <= 1.0:
@@ -231,9 +231,9 @@ def hard_instance(
     Reference: Zhou, Gu and Szepesvari, "Nearly minimax optimal reinforcement learning for linear
     mixture Markov decision processes", COLT 2021.
     """
-    _at_least("d", d, 4)
-    _at_least("H", H, 3)
-    _at_least("K", K, 1)
+    whole("d", d, 4)
+    whole("H", H, 3)
+    whole("K", K, 1)
     if not (gap > 0 and gap * gap * (d - 1) ** 2 * H <= 32 * K):
         most = np.sqrt(32 * K / H) / (d - 1)
         raise ValueError(f"gap must be in (0, {most:.6g}] for d={d}, H={H}, K={K}, not {gap}")
@@ -256,8 +256,3 @@ def hard_instance(
     theta[d] = 1.0
     name = f"hard_instance(d={d}, H={H}, K={K}, gap={gap:g})"
     return LinearMDP.from_parts(phi, mu, theta, name=name)
-
-
-def _at_least(name: str, size: int, least: int) -> None:
-    if size != int(size) or size < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {size!r}")

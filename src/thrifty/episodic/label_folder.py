@@ -236,6 +236,8 @@ class LabelFolder:
             file.seek(0, os.SEEK_END)
             file.write(line)
             os.fsync(file.fileno())
+            if not data:
+                _keep_name(self.folder)
 
     def _report(self, line: str) -> None:
         if line not in self.reports:
@@ -255,6 +257,17 @@ def _split(data: bytes) -> tuple[list[bytes], bytes]:
         except ValueError:
             pass
     return whole, rest
+
+
+def _keep_name(folder: Path) -> None:
+    """Put a new file's name on the disk; its content alone would be lost with the power."""
+    if os.name != "posix":  # pragma: no cover - folders cannot be opened elsewhere
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from thrifty.episodic.environments import Outcome
-from thrifty.episodic.mdp import Floats, Integers
+from thrifty.episodic.mdp import Floats, Integers, whole
 
 Policy = Callable[[int, Floats], Integers]  # (h, states [n]) -> actions [n]
 
@@ -49,10 +49,7 @@ class LatentMDP:
     def __init__(
         self, d: int, A: int, H: int, rng: np.random.Generator, *, sharpness: float = 4.0
     ) -> None:
-        for name, size in (("d", d), ("A", A), ("H", H)):
-            if size != int(size) or size < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, not {size!r}")
-        self.d, self.A, self.H = d, A, H
+        self.d, self.A, self.H = whole("d", d), whole("A", A), whole("H", H)
         self.name = f"latent(d={d}, A={A}, H={H})"
         self.offset: Floats = sharpness * rng.standard_normal((A, d))
         self.slope: Floats = 2.0 * sharpness * rng.standard_normal((A, d))

@@ -29,7 +29,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numba import njit
 
-from thrifty.episodic.mdp import Floats, Integers, LinearMDP
+from thrifty.episodic.mdp import EpisodicMDP, Floats, Integers, LinearMDP
 from thrifty.episodic.regression import (
     Ridge,
     absorb,
@@ -45,12 +45,14 @@ from thrifty.episodic.regression import (
     times,
 )
 from thrifty.episodic.simulator import Simulator, next_state
+from thrifty.episodic.weighting import check_factor
 
 Switch = Literal["determinant", "episode"]
 Reward = Literal["known", "estimate"]
 
 _COMPILE: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True}
-DOUBLING = float(np.log(2.0))
+# By how much the log of a determinant must have grown for a new plan.
+THRESHOLDS: dict[Switch, float] = {"determinant": float(np.log(2.0)), "episode": -np.inf}
 
 
 class Tables(NamedTuple):
@@ -90,8 +92,8 @@ class LSVIUCB:
         >>> from thrifty.episodic.mdp import EpisodicMDP, tabular
         >>> one = tabular(EpisodicMDP.from_arrays([[[1.0], [1.0]]], [[0.25, 1.0]], horizon=3))
         >>> learner = LSVIUCB(one, beta=0.5)
-        >>> learner.act(0, 0), learner.value()
-        (1, 3.0)
+        >>> learner.act(0, 0), learner.value()  # nothing seen: all values are cut at H
+        (0, 3.0)
     """
 
     name = "lsvi_ucb"
@@ -108,15 +110,14 @@ class LSVIUCB:
     ) -> None:
         check_linear(mdp)
         check_choices(switch=switch, reward=reward)
-        if not (np.isfinite(beta) and beta >= 0):
-            raise ValueError(f"beta must be finite and at least 0, got {beta}")
+        check_factor("beta", beta)
         H, S, A, d = mdp.H, mdp.S, mdp.A, mdp.d
         self.mdp, self.beta, self.switch, self.reward = mdp, float(beta), switch, reward
         self.switches = 0
         self._phi = np.ascontiguousarray(mdp.phi)
         self._r = np.ascontiguousarray(mdp.r) if reward == "known" else np.zeros((H, S, A))
         self.ridge: Ridge = new_ridge(H, d, regulariser, refactor_every=refactor_every)
-        self._threshold = DOUBLING if switch == "determinant" else 0.0
+        self._threshold = THRESHOLDS[switch]
         self._planned = False
         self._x = np.empty(d)
         self.tables = Tables(
@@ -147,6 +148,7 @@ class LSVIUCB:
 
     def observe(self, h: int, s: int, a: int, r: float, s_next: int) -> None:
         """Learn from one step of the episode."""
+        check_step(self.mdp, h, s, a, s_next)
         estimate = self.reward == "estimate"
         _observe(
             self.ridge, self.tables, self._phi[s, a], self._x, h, float(r), s_next, self.beta,
@@ -206,8 +208,8 @@ class LSVIUCB:
         Raises:
             ValueError: it belongs to other sizes or another learner.
         """
-        load_ridge(self.ridge, state["ridge"])
         fill_arrays(self.tables._asdict(), state["tables"])
+        load_ridge(self.ridge, state["ridge"])
         self.switches, self._planned = state["switches"], state["planned"]
 
 
@@ -234,6 +236,23 @@ def check_choices(*, switch: str, reward: str) -> None:
         raise ValueError(f"switch must be determinant or episode, got {switch!r}")
     if reward not in ("known", "estimate"):
         raise ValueError(f"reward must be known or estimate, got {reward!r}")
+
+
+def check_step(mdp: EpisodicMDP, h: int, s: int, a: int, s_next: int) -> None:
+    """Refuse a step that the tables have no place for: compiled code does not look.
+
+    Raises:
+        ValueError: a stage, state or action that does not exist; names it.
+    """
+    places = (
+        ("stage", h, mdp.H),
+        ("state", s, mdp.S),
+        ("action", a, mdp.A),
+        ("next state", s_next, mdp.S),
+    )
+    for name, index, size in places:
+        if not 0 <= index < size:
+            raise ValueError(f"{name} {index} does not exist: they are 0..{size - 1}")
 
 
 @njit(**_COMPILE)

@@ -40,7 +40,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numba import njit
 
-from thrifty.episodic.lsvi_ucb import DOUBLING, Reward, Switch, check_choices, check_linear
+from thrifty.episodic.lsvi_ucb import (
+    THRESHOLDS,
+    Reward,
+    Switch,
+    check_choices,
+    check_linear,
+    check_step,
+)
 from thrifty.episodic.mdp import Floats, Integers, LinearMDP
 from thrifty.episodic.regression import (
     absorb,
@@ -56,7 +63,13 @@ from thrifty.episodic.regression import (
     times,
 )
 from thrifty.episodic.simulator import Simulator, next_state
-from thrifty.episodic.weighting import Weighting, practical_weighting, sample_variance
+from thrifty.episodic.weighting import (
+    Weighting,
+    check_factor,
+    check_weighting,
+    practical_weighting,
+    sample_variance,
+)
 
 Gap = Literal["pessimistic", "over"]
 
@@ -109,8 +122,8 @@ class LSVIUCBPlus:
         >>> from thrifty.episodic.mdp import EpisodicMDP, tabular
         >>> one = tabular(EpisodicMDP.from_arrays([[[1.0], [1.0]]], [[0.25, 1.0]], horizon=3))
         >>> learner = LSVIUCBPlus(one)
-        >>> learner.act(0, 0), learner.value()
-        (1, 3.0)
+        >>> learner.act(0, 0), learner.value()  # nothing seen: all values are cut at H
+        (0, 3.0)
     """
 
     name = "lsvi_ucb_plus"
@@ -136,14 +149,17 @@ class LSVIUCBPlus:
         regulariser = 1.0 / H**2 if regulariser is None else regulariser
         self.mdp, self.switch, self.reward, self.gap = mdp, switch, reward, gap
         self.weighting = practical_weighting(H, 1.0) if weighting is None else weighting
-        self.beta_reward = float(self.weighting.beta if beta_reward is None else beta_reward)
+        check_weighting(self.weighting)
+        beta_reward = self.weighting.beta if beta_reward is None else beta_reward
+        check_factor("beta_reward", beta_reward)
+        self.beta_reward = float(beta_reward)
         self.monotone = bool(monotone)
         self.switches = 0
         self._phi = np.ascontiguousarray(mdp.phi)
         self._r = np.ascontiguousarray(mdp.r) if reward == "known" else np.zeros((H, S, A))
         self.ridge = new_ridge(H, d, regulariser, refactor_every=refactor_every)
         self.reward_ridge = new_ridge(H, d, regulariser, refactor_every=refactor_every)
-        self._threshold = DOUBLING if switch == "determinant" else 0.0
+        self._threshold = THRESHOLDS[switch]
         self._planned = False
         self._x = np.empty(d)
         Q = np.broadcast_to(np.arange(H, 0.0, -1.0)[:, None, None], (H, S, A)).copy()
@@ -184,6 +200,7 @@ class LSVIUCBPlus:
 
     def observe(self, h: int, s: int, a: int, r: float, s_next: int) -> None:
         """Learn from one step of the episode."""
+        check_step(self.mdp, h, s, a, s_next)
         _observe(
             self.ridge, self.reward_ridge, self.tables, self._phi[s, a], self._x, h, float(r),
             s_next, self.weighting, self._options,
@@ -248,9 +265,9 @@ class LSVIUCBPlus:
         Raises:
             ValueError: it belongs to other sizes or another learner.
         """
+        fill_arrays(self.tables._asdict(), state["tables"])
         load_ridge(self.ridge, state["ridge"])
         load_ridge(self.reward_ridge, state["reward_ridge"])
-        fill_arrays(self.tables._asdict(), state["tables"])
         self.switches, self._planned = state["switches"], state["planned"]
 
 

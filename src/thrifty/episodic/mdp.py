@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -321,13 +322,27 @@ def stages(horizon: int | None, **lengths: int | None) -> int:
     known = {name: length for name, length in lengths.items() if length is not None}
     if horizon is None and not known:
         raise ValueError(f"none of {', '.join(lengths)} has a stage axis: give horizon=")
-    H = next(iter(known.values())) if horizon is None else horizon
-    if int(H) != H or H < 1:
-        raise ValueError(f"horizon must be a whole number of at least 1, not {H!r}")
+    H = whole("horizon", next(iter(known.values())) if horizon is None else horizon)
     for name, length in known.items():
         if length != H:
             raise ValueError(f"{name} has {length} stages, but the horizon is {H}")
-    return int(H)
+    return H
+
+
+def whole(name: str, size: object, least: int = 1) -> int:
+    """Return a size as an integer.
+
+    Raises:
+        ValueError: it is no whole number, or below the least one; names it.
+
+    Example:
+        >>> whole("horizon", 5.0)
+        5
+    """
+    number = np.nan if isinstance(size, bool) or not isinstance(size, Real) else float(size)
+    if not (number.is_integer() and number >= least):
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {size!r}")
+    return int(number)
 
 
 def _first(fault: NDArray[np.bool_]) -> str:

@@ -196,7 +196,7 @@ def learn_weight(ridge, reward_ridge, b, R, features, a, x, h, r, H, unknown, c,
     times(ridge.inverse[h], phi, x)
     u2 = max(dot(phi, x), 0.0)
     u = np.sqrt(u2)
-    sbar2 = c.floor
+    sbar2 = max(c.offset, c.floor, c.conservatism * u)
     if weighted:
         mean, lower = dot(x, b[h, 0]), dot(x, b[h, 1])
         upper, slack = mean, 2.0 * c.beta_bar * u

@@ -124,7 +124,7 @@ class KernelClassConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeaturesConfig:
-    """A random known kernel with rewards linear in random features."""
+    """A random kernel with rewards linear in random features."""
 
     kind: Annotated[Literal["features"], tyro.conf.Suppress] = "features"
     """Which instance."""
@@ -136,6 +136,8 @@ class FeaturesConfig:
     """Stages of an episode."""
     dimension: int = 4
     """Features of rewards."""
+    members: int = 1
+    """Kernels in the class of a learner that does not know the transitions; the first is true."""
     instance_seed: int = 0
     """Draws the instance."""
 
@@ -228,12 +230,16 @@ class EnsembleConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ICVaRHFConfig:
-    """ICVaR-HF: rewards from comparisons, known transitions."""
+    """ICVaR-HF: rewards from comparisons; transitions known, or learned as ICVaR-G does."""
 
     kind: Annotated[Literal["icvar_hf"], tyro.conf.Suppress] = "icvar_hf"
     """Which learner."""
     annotator: Literal["simulated", "person"] = "simulated"
     """Who answers: the comparison model, or people at `thrifty label RUN`."""
+    transitions: Literal["known", "learned"] = "known"
+    """Known, or one of the instance's finite class of kernels."""
+    gamma2: float = 5.0
+    """Width of ICVaR-G's sets, where transitions are learned."""
     annotators: int = 1
     """How many have to answer a query."""
     scale: float | None = None

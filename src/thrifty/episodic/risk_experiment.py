@@ -3,7 +3,8 @@
 A piece of work is a block of episodes played with one policy (one episode with comparisons).
 Record kinds: start, switch (a new plan), progress, end. ``regret`` is exact and of the iterated
 CVaR at the run's risk level (:mod:`thrifty.episodic.risk_rollout`); ``end`` has the last policy,
-its value and its expected return.
+its value, its expected return and the distribution of its return. With comparisons it also has the
+value of the best policy for the estimated reward: the last policy was chosen to find things out.
 
 With people as annotators the queries and labels lie in the run's folder, which whoever runs the
 experiment names by :meth:`RiskExperiment.place`.
@@ -19,19 +20,30 @@ from typing import Any
 
 import numpy as np
 
+from thrifty.episodic.cvar import grouped_returns, return_distribution
 from thrifty.episodic.experiment import record_points
 from thrifty.episodic.icvar_bpi import ICVaRBPI
 from thrifty.episodic.icvar_hf import ICVaRHF
 from thrifty.episodic.label_folder import LabelFolder
 from thrifty.episodic.linear_mixture import LinearMixtureMDP
-from thrifty.episodic.planning import evaluate, expectation, optimal, uniform, worst
-from thrifty.episodic.risk_config import ICVaRHFConfig, RiskConfig
-from thrifty.episodic.risk_problem import make_learner, make_problem, objective
+from thrifty.episodic.mdp import Integers
+from thrifty.episodic.planning import (
+    Operator,
+    evaluate,
+    expectation,
+    occupancy,
+    optimal,
+    uniform,
+    worst,
+)
+from thrifty.episodic.risk_config import ICVaRHFConfig, LavaGridConfig, RiskConfig
+from thrifty.episodic.risk_problem import make_grid, make_learner, make_problem, objective
 from thrifty.episodic.risk_rollout import RiskRollout
 
 Record = dict[str, Any]
 
 _LONGEST_BLOCK = 1000
+_MOST_RETURNS = 100_000  # partial sums of rewards that are followed for a return's distribution
 _PAUSE = 0.2  # seconds between two looks for labels, while waiting for people
 
 
@@ -55,7 +67,7 @@ class RiskExperiment:
         self._asks_people = (
             isinstance(config.algorithm, ICVaRHFConfig) and config.algorithm.annotator == "person"
         )
-        self._placed = not self._asks_people
+        self._placed, self._replays = not self._asks_people, False
         self.rollout = self._new_rollout()
         self._law = self.mdp.initial_distribution
         assert self.config.record_every is not None, "a resolved configuration has every number"
@@ -67,20 +79,20 @@ class RiskExperiment:
         self._since = np.zeros(2)  # sum of returns and number of episodes since the last point
         self._pending: deque[Record] = deque()
 
-    def _new_rollout(self, folder: Path | None = None) -> RiskRollout:
-        source = None if folder is None else LabelFolder(folder)
-        learner = make_learner(self.config, self.problem, self._seed, source)
+    def _new_rollout(self, folder: LabelFolder | None = None) -> RiskRollout:
+        learner = make_learner(self.config, self.problem, self._seed, folder)
         return RiskRollout(self.mdp, learner, self._seed, objective(self.config))
 
-    def place(self, folder: Path) -> None:
+    def place(self, folder: Path, *, replay: bool = False) -> None:
         """Name the run's folder, before the first record and before a state is loaded.
 
         Args:
             folder: where queries go and labels come from, if people are asked.
+            replay: take in the labels of a finished session when it took them, and write nothing.
         """
         if self._asks_people:
-            self.rollout = self._new_rollout(folder)
-            self._placed = True
+            self.rollout = self._new_rollout(LabelFolder(folder, replay=replay))
+            self._placed, self._replays = True, replay
 
     @property
     def step(self) -> int:
@@ -145,7 +157,7 @@ class RiskExperiment:
     def _advance(self) -> None:
         """Play a block of episodes, up to the next point of the curve."""
         learner = self.rollout.learner
-        if self._asks_people and self._must_wait():
+        if self._asks_people and not self._replays and self._must_wait():
             time.sleep(_PAUSE)
             return
         point = int(self._points[np.searchsorted(self._points, self.step, side="right")])
@@ -200,15 +212,40 @@ class RiskExperiment:
         return outcome
 
     def _end(self) -> None:
-        mdp, policy = self.mdp, self.rollout.learner.policy()
-        own = evaluate(mdp, policy, self.rollout.operator)[0]
+        learner = self.rollout.learner
+        policy = learner.policy()
+        told: Record = {"returns": self._returns(policy), "picture": self._picture(policy)}
+        if isinstance(learner, ICVaRHF):
+            told["estimated_value"] = self._value(learner.estimated_policy(), self.rollout.operator)
         self._record(
             "end",
             **self._outcome(),
-            value=float(self._law @ own),
-            expected_return=float(self._law @ evaluate(mdp, policy)[0]),
+            value=self._value(policy, self.rollout.operator),
+            expected_return=self._value(policy, expectation),
             policy=policy.tolist(),
+            **told,
         )
+
+    def _value(self, policy: Integers, operator: Operator) -> float:
+        return float(self._law @ evaluate(self.mdp, policy, operator)[0])
+
+    def _returns(self, policy: Integers) -> list[list[float]] | None:
+        """Return the distribution of the return as [value, probability]; None where it is too rich.
+
+        Exact up to 200 values; above, neighbours are taken together.
+        """
+        try:
+            found = return_distribution(self.mdp, policy, max_atoms=_MOST_RETURNS)
+        except ValueError:
+            return None
+        return np.stack(grouped_returns(*found), axis=1).tolist()  # type: ignore[no-any-return]
+
+    def _picture(self, policy: Integers) -> str | None:
+        """Return the map of a grid with where the policy walks; None on other instances."""
+        if not isinstance(self.config.instance, LavaGridConfig):
+            return None
+        grid = make_grid(self.config.instance)
+        return grid.picture(occupancy(self.mdp, policy).sum((0, 2)))
 
     def _record(self, kind: str, **fields: Any) -> None:
         self._pending.append({"kind": kind, "step": self.step, **fields})

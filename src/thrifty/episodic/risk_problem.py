@@ -47,6 +47,17 @@ class Problem(NamedTuple):
     """Features in which the rewards are linear [S, A, d]."""
 
 
+def make_grid(instance: LavaGridConfig) -> LavaGrid:
+    """Return the grid of a configuration.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+    return LavaGrid(
+        width=instance.width, height=instance.height, horizon=instance.horizon, slip=instance.slip
+    )
+
+
 def make_problem(config: RiskConfig) -> Problem:
     """Return the instance of a configuration.
 
@@ -55,12 +66,7 @@ def make_problem(config: RiskConfig) -> Problem:
     """
     instance = config.instance
     if isinstance(instance, LavaGridConfig):
-        grid = LavaGrid(
-            width=instance.width,
-            height=instance.height,
-            horizon=instance.horizon,
-            slip=instance.slip,
-        )
+        grid = make_grid(instance)
         return Problem(grid.mdp(), features=grid.features())
     if isinstance(instance, HardChainConfig):
         return Problem(
@@ -101,7 +107,11 @@ def make_problem(config: RiskConfig) -> Problem:
     P = rng.dirichlet(np.full(S, 0.3), (S, A))
     features = rng.dirichlet(np.ones(instance.dimension), (S, A))
     r = features @ rng.random(instance.dimension)
-    return Problem(EpisodicMDP.from_arrays(P, r, horizon=H, name="features"), features=features)
+    mdp = EpisodicMDP.from_arrays(P, r, horizon=H, name="features")
+    if instance.members < 1:
+        raise ValueError(f"a class has at least 1 kernel, got members={instance.members}")
+    others = rng.dirichlet(np.full(S, 0.3), (instance.members - 1, S, A))
+    return Problem(mdp, kernels=np.concatenate([P[None], others]), features=features)
 
 
 def objective(config: RiskConfig) -> Operator:
@@ -194,11 +204,22 @@ def make_learner(
         return EnsembleICVaR(mdp, ensemble, risk_level=level, gap=algorithm.gap, seed=seed)
     if problem.features is None:
         raise ValueError(f"icvar_hf needs features of rewards, and {mdp.name} has none")
+    transitions = None
+    if algorithm.transitions == "learned":
+        if problem.kernels is None:
+            raise ValueError(
+                f"learned transitions need a class of kernels, and {mdp.name} has none: take "
+                "transitions=known, or the instance of icvar.hf_class"
+            )
+        transitions = icvar_g.ICVaRG(
+            mdp, problem.kernels, risk_level=level, gamma2=algorithm.gamma2
+        )
     return ICVaRHF(
         mdp,
         problem.features,
         simulated_source(config, problem, seed) if source is None else source,
         risk_level=level,
+        transitions=transitions,
         radius=algorithm.radius,
         candidates=algorithm.candidates,
         scale=algorithm.scale,

@@ -77,9 +77,18 @@ class Rollout:
         mdp: the truth.
         learner: learns.
         seed: decides transitions and first states.
+
+    Raises:
+        ValueError: the learner was made for an MDP of other sizes.
     """
 
     def __init__(self, mdp: EpisodicMDP, learner: Learner, seed: int) -> None:
+        made_for = getattr(learner, "mdp", mdp)
+        if isinstance(made_for, EpisodicMDP) and made_for.r.shape != mdp.r.shape:
+            raise ValueError(
+                f"{learner.name} was made for an MDP of [H, S, A] = {list(made_for.r.shape)}, "
+                f"but {mdp.name} has {list(mdp.r.shape)}: make the learner with this MDP"
+            )
         self.mdp, self.learner = mdp, learner
         self.optimum: Floats = optimal(mdp).V[0]
         self._simulator = new_simulator(mdp, seed)
@@ -238,11 +247,13 @@ def run_episodes(
         mdp: a finite MDP, whose model gives the exact regret, or an environment seen by features.
         learner: made for it; goes on from where it is.
         K: episodes, at least 1.
-        seed: of transitions and first states.
+        seed: of transitions and first states. Episodes are numbered from 0 in every call: a learner
+            that goes on needs another seed, or it meets the same random numbers again.
         progress: draw a bar, on a terminal.
 
     Raises:
-        ValueError: K is no positive integer.
+        ValueError: K is no positive integer, a negative seed, something that is no MDP, or a
+            learner that was made for other sizes.
 
     Example:
         >>> from thrifty.episodic.instances import river_swim
@@ -253,11 +264,17 @@ def run_episodes(
         (100,)
     """
     check_episodes(K)
+    check_seed(seed)
     rollout: Any
     if isinstance(mdp, EpisodicMDP):
         rollout = Rollout(mdp, learner, seed)  # type: ignore[arg-type]
-    else:
+    elif hasattr(mdp, "features"):
         rollout = FeatureRollout(mdp, learner, seed)  # type: ignore[arg-type]
+    else:
+        raise ValueError(
+            f"{type(mdp).__name__} is neither an EpisodicMDP nor seen through features: "
+            "use from_gymnasium(env, horizon) or FeatureEnvironment(env, phi, horizon)"
+        )
     returns, values, regrets = np.empty(K), np.empty(K), np.zeros(K)
     with ExitStack() as stack:
         advanced = stack.enter_context(_bar(K)) if progress else None
@@ -281,7 +298,19 @@ def check_episodes(K: object) -> None:
         ValueError: K is no integer of at least 1.
     """
     if not isinstance(K, int | np.integer) or isinstance(K, bool) or K < 1:
-        raise ValueError(f"K, the number of episodes (steps), must be at least 1, got {K!r}")
+        raise ValueError(
+            f"K, the number of episodes (steps), must be an integer of at least 1, got {K!r}"
+        )
+
+
+def check_seed(seed: object) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        ValueError: it is no integer of at least 0.
+    """
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"the seed must be an integer of at least 0, got {seed!r}")
 
 
 def _bar(K: int) -> Any:

@@ -24,11 +24,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from thrifty.episodic.lsvi_ucb import Switch, check_choices
+from thrifty.episodic.lsvi_ucb import Switch, check_choices, check_step
 from thrifty.episodic.mdp import EpisodicMDP, Floats, Integers
 from thrifty.episodic.regression import fill_arrays, first_best
 from thrifty.episodic.simulator import Simulator, next_state
-from thrifty.episodic.weighting import check_delta
+from thrifty.episodic.weighting import check_delta, check_factor
 
 _COMPILE: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True}
 
@@ -78,8 +78,9 @@ class UCBVI:
         self, mdp: EpisodicMDP, *, beta: float = 0.3, switch: Switch = "determinant"
     ) -> None:
         check_choices(switch=switch, reward="known")
-        if not (math.isfinite(beta) and beta >= 0):
-            raise ValueError(f"beta must be finite and at least 0, got {beta}")
+        if not isinstance(mdp, EpisodicMDP):
+            raise ValueError(f"UCBVI counts states: it needs a finite MDP, not {mdp!r}")
+        check_factor("beta", beta)
         H, S, A = mdp.H, mdp.S, mdp.A
         self.mdp, self.beta, self.switch = mdp, float(beta), switch
         self.switches = 0
@@ -113,6 +114,7 @@ class UCBVI:
 
     def observe(self, h: int, s: int, a: int, r: float, s_next: int) -> None:
         """Learn from one step of the episode; the reward is known already."""
+        check_step(self.mdp, h, s, a, s_next)
         _observe(self.tables, h, s, a, s_next, self.beta)
 
     def end_episode(self) -> None:

@@ -26,9 +26,12 @@ negative, which does not happen where optimism and pessimism hold.
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any, NamedTuple
 
 from numba import njit
+
+from thrifty.episodic.mdp import whole
 
 _COMPILE: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True}
 
@@ -75,6 +78,7 @@ def theory_weighting(d: int, H: int, K: int, delta: float) -> tuple[float, Weigh
         (0.04, 46.7, 895)
     """
     check_delta(delta)
+    whole("K, the number of episodes", K)
     lam = 1.0 / H**2
     L = math.log(1.0 + d * H * K / (delta * lam))
     return lam, Weighting(
@@ -92,6 +96,34 @@ def theory_weighting(d: int, H: int, K: int, delta: float) -> tuple[float, Weigh
     )
 
 
+def check_weighting(c: Weighting) -> None:
+    """Refuse constants with which nothing can be weighted.
+
+    Raises:
+        ValueError: a constant that is not finite, negative, or a floor of 0; names it.
+    """
+    if not isinstance(c, Weighting):  # a number, say
+        raise ValueError(
+            f"weighting must be a Weighting, got {type(c).__name__}: "
+            "practical_weighting(H, beta) makes one"
+        )
+    for name, value in c._asdict().items():
+        if name == "floor":
+            _positive(name, value)
+        else:
+            check_factor(name, value)
+
+
+def check_factor(name: str, value: object) -> None:
+    """Refuse what cannot scale a bonus.
+
+    Raises:
+        ValueError: it is no finite number of at least 0; names it.
+    """
+    if not (isinstance(value, Real) and 0.0 <= float(value) < math.inf):
+        raise ValueError(f"{name} must be finite and at least 0, got {value!r}")
+
+
 def practical_weighting(
     H: int, beta: float, *, correction: float = 0.02, floor: float = 0.05
 ) -> Weighting:
@@ -106,9 +138,8 @@ def practical_weighting(
     Raises:
         ValueError: a number out of its range.
     """
-    for name, value in (("beta", beta), ("correction", correction)):
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be finite and at least 0, got {value}")
+    check_factor("beta", beta)
+    check_factor("correction", correction)
     return Weighting(
         beta=beta,
         beta_bar=beta,
@@ -140,6 +171,7 @@ def theory_beta(d: int, H: int, K: int, delta: float) -> float:
         89
     """
     check_delta(delta)
+    whole("K, the number of episodes", K)
     return d * H * math.sqrt(math.log(2.0 * d * H * K / delta))
 
 

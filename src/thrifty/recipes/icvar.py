@@ -8,7 +8,8 @@
 | wp_inventory | MaxWP, tabular, worst path | inventory |
 | g_class | ICVaR-G, a finite class of kernels | random class |
 | g_ensemble | an ensemble, heuristic | random class |
-| hf_features, hf_lava | ICVaR-HF, comparisons | random features, lava grid |
+| hf_features, hf_lava | ICVaR-HF, comparisons, known kernel | random features, lava grid |
+| hf_class | ICVaR-HF, comparisons, unknown kernel | random features, a class of kernels |
 
 ``risk_level`` is the fraction of worst outcomes that counts: 1 is the mean, and below the least
 transition probability it is the worst path. Regret is of the iterated CVaR at this level. Constants
@@ -42,6 +43,7 @@ __all__ = [
     "bpi_two_door",
     "g_class",
     "g_ensemble",
+    "hf_class",
     "hf_features",
     "hf_lava",
     "l_hard",
@@ -193,6 +195,25 @@ def hf_features(steps: int = 3_000, risk_level: float = 0.3, annotators: int = 1
     )
 
 
+def hf_class(
+    steps: int = 3_000, risk_level: float = 0.3, annotators: int = 1, members: int = 20
+) -> RiskConfig:
+    """Learn rewards from simulated comparisons, and which of twenty kernels is true.
+
+    Args:
+        steps: episodes.
+        risk_level: fraction of worst outcomes that counts.
+        annotators: labels per query.
+        members: kernels in the class.
+    """
+    return RiskConfig(
+        steps=steps,
+        risk_level=risk_level,
+        instance=FeaturesConfig(members=members),
+        algorithm=ICVaRHFConfig(annotators=annotators, transitions="learned"),
+    )
+
+
 def hf_lava(
     steps: int = 200,
     risk_level: float = 0.1,
@@ -201,6 +222,11 @@ def hf_lava(
     """Learn on the lava grid what somebody prefers, from comparisons: a person's, or simulated.
 
     With ``--annotator person --out RUN`` the run waits for answers at ``thrifty label RUN``.
+
+    Simulated annotators are unsure here: they see through a difference of two stages at the goal
+    in 73 of 100 cases. With ``radius=1`` the learner hopes for pay on the rim or in the lava for
+    hundreds of episodes (it played the best path at episode 200 in 10 of 20 runs); with .5 it
+    settles sooner, after a few questions (39 of 40 runs at risk level .1, 29 of 40 at 1).
 
     Args:
         steps: episodes.
@@ -213,6 +239,8 @@ def hf_lava(
         instance=LavaGridConfig(),
         algorithm=ICVaRHFConfig(
             annotator=annotator,
+            radius=0.5,
+            candidates=64,
             scale=0.5,
             reference="best",
             threshold=0.2,

@@ -166,7 +166,8 @@ def td3(environment: str = "HalfCheetah-v5", steps: int = 1_000_000) -> ControlC
     """Train RLx2-TD3: evolving sparse actor and critic, delayed 3-step targets, dynamic replay.
 
     Expected: the paper reports 97 to 104 % of dense TD3 after 3M steps at the default sparsities;
-    measured runs stand in results/rlx2. About 130 steps/s on one core (reference backend).
+    measured runs stand in results/rlx2. Trains on the engine where it is the faster one, see
+    `backend`; benchmarks/ has its speed.
 
     Args:
         environment: Gymnasium id with a flat observation and bounded continuous actions.
@@ -179,7 +180,7 @@ def sac(environment: str = "HalfCheetah-v5", steps: int = 1_000_000) -> ControlC
     """Train RLx2-SAC: evolving sparse actor and critic, delayed 3-step targets, dynamic replay.
 
     Expected: the paper reports 102 to 110 % of dense SAC after 3M steps at the default sparsities.
-    About 80 steps/s on one core (reference backend).
+    Trains on the engine where it is the faster one, see `backend`.
 
     Args:
         environment: Gymnasium id with a flat observation and bounded continuous actions.

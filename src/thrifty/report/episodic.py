@@ -6,6 +6,7 @@ V_1, and never calls anything regret.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,26 @@ from thrifty.report.elements import (
 from thrifty.report.figures import INK, LINE_STYLES, MUTED, PALETTE, legend, panel
 from thrifty.report.run_data import FloatArray, RunData
 
+_LABEL = 66  # characters that a legend holds in one line
+
 Curves = Mapping[str, Sequence[tuple[FloatArray, FloatArray]]]
+
+# What the constants of a learner are, in words.
+_MEANINGS = {
+    "beta": "beta: factor of the bonus",
+    "regulariser": "lambda: regulariser of the regression",
+    "beta_bar": "beta_bar: bonus factor of the pessimistic value",
+    "beta_tilde": "beta_tilde: error factor of the squared value",
+    "beta_reward": "beta_reward: bonus factor of estimated rewards",
+    "variance": "weight of the estimated variance",
+    "error": "weight of its error E",
+    "gap": "weight of D, which compares optimism and pessimism",
+    "gap_scale": "factor inside D",
+    "gap_cap": "greatest D",
+    "offset": "added variance",
+    "floor": "least variance",
+    "conservatism": "least variance per unit of the elliptical norm",
+}
 
 
 def is_episodic(run: RunData) -> bool:
@@ -51,9 +71,13 @@ def sections(run: RunData) -> list[str]:
 
 def comparison(runs: Sequence[RunData]) -> list[str]:
     """All sections of several runs, as HTML: regret curves and a table."""
+    learners = _learners(runs)
+    several = {run.recipe: len({one.task for one in runs if one.recipe == run.recipe}) > 1
+               for run in runs}  # fmt: skip
     groups: dict[str, list[RunData]] = {}
-    for run in runs:
-        groups.setdefault(f"{run.recipe}, {run.first('start').get('algorithm')}", []).append(run)
+    for run, learner in zip(runs, learners, strict=True):
+        instance = f"{run.recipe}, {run.task}" if several[run.recipe] else run.recipe
+        groups.setdefault(f"{instance}, {learner}", []).append(run)
     curves = {
         name: [run.column("progress", "regret") for run in members]
         for name, members in groups.items()
@@ -63,15 +87,16 @@ def comparison(runs: Sequence[RunData]) -> list[str]:
         (
             run.recipe,
             run.task,
-            run.first("start").get("algorithm", numbers.MISSING),
+            learner,
             numbers.MISSING if run.seed is None else run.seed,
             numbers.count(run.steps),
             numbers.significant(_last(run, "regret"), 4),
             numbers.significant(_last(run, "V_1"), 4),
             numbers.count(_last(run, "switches")),
         )
-        for run in runs
+        for run, learner in zip(runs, learners, strict=True)
     ]
+    without = sum(not run.column("progress", "regret")[0].size for run in runs)
     columns = (
         Column("recipe", False), Column("instance", False), Column("learner", False),
         Column("seed"), Column("episodes"), Column("regret"), Column("V_1"), Column("switches"),
@@ -87,10 +112,45 @@ def comparison(runs: Sequence[RunData]) -> list[str]:
             )
             if known
             else note("No run knew its model, so regret is not known."),
-            note("One line a run, one colour a recipe and learner."),
+            note(
+                "One line a run, one colour a recipe and learner."
+                + (
+                    f" Without a curve: {without} of {len(runs)} runs, whose model is not known "
+                    "or which have no record of progress yet."
+                    if known and without
+                    else ""
+                )
+            ),
         ),
         section("Runs", table(columns, rows)),
     ]
+
+
+def _learners(runs: Sequence[RunData]) -> list[str]:
+    """Each run's learner, with the settings in which it differs from others of its name."""
+    names = [str(run.first("start").get("algorithm", numbers.MISSING)) for run in runs]
+    settings = [_settings(run) for run in runs]
+    told = []
+    for run, name, own in zip(runs, names, settings, strict=True):
+        alike = [
+            other
+            for one, same, other in zip(runs, names, settings, strict=True)
+            if one.recipe == run.recipe and same == name
+        ]
+        differing = [
+            f"{key}={'default' if value is None else value}"
+            for key, value in own.items()
+            if any(other.get(key) != value for other in alike)
+        ]
+        told.append(f"{name} ({', '.join(differing)})" if differing else name)
+    return told
+
+
+def _settings(run: RunData) -> dict[str, Any]:
+    """The learner's part of a configuration, without the instance and the run's length."""
+    config = run.config.get("config")
+    algorithm = config.get("algorithm") if isinstance(config, Mapping) else None
+    return dict(algorithm) if isinstance(algorithm, Mapping) else {}
 
 
 def _last(run: RunData, field: str) -> float | None:
@@ -167,7 +227,8 @@ def _learning(run: RunData) -> str:
         note(
             "Regret is the sum of V* minus the value of the policy that played, both exact. "
             "The uniform policy draws every action alike. Optimism means that V_1 stays above V*; "
-            "practical constants do not promise it."
+            "practical constants do not promise it. Regret of one episode is that of the last "
+            "one before each recorded point; the policy may change in between."
         ),
     )
 
@@ -191,7 +252,10 @@ def _exploration(run: RunData) -> str:
 
 def _constants(run: RunData) -> str:
     constants = run.first("start").get("constants") or {}
-    rows = [(name, numbers.significant(value, 4)) for name, value in constants.items()]
+    rows = [
+        (_MEANINGS.get(name, name), numbers.significant(value, 4))
+        for name, value in constants.items()
+    ]
     return section("Constants", folded("as the learner used them", pairs(rows), opened=True))
 
 
@@ -201,8 +265,10 @@ def _constants(run: RunData) -> str:
 def _regret(curves: Curves, *, scale: str, uniform: float | None = None) -> Figure | None:
     """Cumulated regret over episodes; on logarithmic axes with a guide that grows like sqrt(k)."""
     figure, axes = panel(3.4)
-    longest, guide = 1.0, 0.0
+    longest, guide, further_lines = 1.0, 0.0, 0
     for index, (name, drawn) in enumerate(curves.items()):
+        label = textwrap.fill(name, _LABEL)
+        further_lines += label.count("\n")
         for number, (steps, regret) in enumerate(drawn):
             axes.plot(
                 steps,
@@ -210,7 +276,7 @@ def _regret(curves: Curves, *, scale: str, uniform: float | None = None) -> Figu
                 color=PALETTE[index % len(PALETTE)],
                 linestyle=LINE_STYLES[index // len(PALETTE) % len(LINE_STYLES)],
                 linewidth=1.6,
-                label=name if number == 0 else None,
+                label=label if number == 0 else None,
             )
             longest, guide = max(longest, float(steps[-1])), max(guide, float(regret[-1]))
     _episodes(axes, longest, scale)
@@ -231,6 +297,7 @@ def _regret(curves: Curves, *, scale: str, uniform: float | None = None) -> Figu
     else:
         axes.set_ylim(bottom=0)
     legend(figure, axes)
+    figure.set_figheight(figure.get_figheight() + 0.13 * further_lines)
     return figure
 
 

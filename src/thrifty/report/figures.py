@@ -302,7 +302,8 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
     text = buffer.getvalue()
-    text = text[text.index("<svg") :].strip()
+    # Matplotlib's rule for "*" would hold in the whole page; what it says is on the element below.
+    text = re.sub(r"<style.*?</style>", "", text[text.index("<svg") :].strip())
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--font)", text)
@@ -311,7 +312,7 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     assert size is not None
     label = html.escape(description, quote=True)
-    head = f'<svg role="img" aria-label="{label}" viewBox="{size[0][9:-1]}"'
+    head = f'<svg role="img" aria-label="{label}" {size[0]} stroke-linejoin="round"'
     head += ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
     return head + text[text.index(">") + 1 :]
 

@@ -13,15 +13,16 @@ from typing import Any
 
 from thrifty.report import numbers
 
-_CELL, _GAP, _TALLEST = 118.0, 6.0, 190.0  # of one frame, in the picture's units (pixels)
-_MARGIN, _LABEL = 10.0, 38.0
+_CELL, _GAP, _TALLEST = 170.0, 6.0, 190.0  # of one frame, in the picture's units (pixels)
+_MARGIN, _LABEL = 10.0, 44.0
+_PER_ROW = 4
 _OUTLINE = 2.0  # around a limb, so that crossing limbs stay apart
 _MARK = 0.5  # metres between the marks on the ground
 _COLOURS = ("--muted", "--c0", "--c1", "--c2", "--c3", "--c4", "--c5")
 
 
 def film_strip(gait: Mapping[str, Any]) -> str:
-    """The frames of a ``gait`` record side by side, as one `<svg>` element.
+    """The frames of a ``gait`` record in rows of four, as one `<svg>` element.
 
     Args:
         gait: with ``frames`` (``time``, ``position``, ``limbs``), ``radius``, ``limb``, ``ground``.
@@ -39,10 +40,11 @@ def film_strip(gait: Mapping[str, Any]) -> str:
     height = (high - low) * scale + 2 * _MARGIN
     parts = []
     for number, (frame, pose) in enumerate(zip(frames, poses, strict=True)):
-        left = number * (_CELL + _GAP)
-        middle, bottom = left + _CELL / 2, height - _MARGIN
+        row, column = divmod(number, _PER_ROW)
+        left, top = column * (_CELL + _GAP), row * (height + _LABEL + _GAP)
+        middle, bottom = left + _CELL / 2, top + height - _MARGIN
         parts.append(
-            f'<rect x="{left:.1f}" y="0" width="{_CELL}" height="{height:.1f}" rx="6" '
+            f'<rect x="{left:.1f}" y="{top:.1f}" width="{_CELL}" height="{height:.1f}" rx="6" '
             'fill="var(--card)"/>'
         )
         if ground is not None:
@@ -53,26 +55,28 @@ def film_strip(gait: Mapping[str, Any]) -> str:
             )
             parts.append(f'<path d="{path}" fill="none" stroke="var(--muted)"/>')
         for (x0, y0, x1, y1), radius, limb in zip(pose, radii, limbs, strict=True):
-            line = (
+            path = (
                 f"M{middle + x0 * scale:.1f} {bottom - (y0 - low) * scale:.1f}"
                 f"L{middle + x1 * scale:.1f} {bottom - (y1 - low) * scale:.1f}"
             )
             width = max(2.0, 2 * radius * scale)
             colour = _COLOURS[(limb - 1) % len(_COLOURS)]
             for name, stroke in (("--card", width + _OUTLINE), (colour, width)):
-                parts.append(f'<path d="{line}" stroke="var({name})" stroke-width="{stroke:.1f}"/>')
+                parts.append(f'<path d="{path}" stroke="var({name})" stroke-width="{stroke:.1f}"/>')
         labels = (f"{_fixed(frame['position'])} m", f"{_fixed(frame['time'])} s")
-        for row, label in enumerate(labels):
+        for line, label in enumerate(labels):
             parts.append(
-                f'<text x="{middle:.1f}" y="{height + 16 + 16 * row:.1f}" '
-                f'fill="var({("--ink", "--muted")[row]})">{label}</text>'
+                f'<text x="{middle:.1f}" y="{top + height + 18 + 18 * line:.1f}" '
+                f'fill="var({("--ink", "--muted")[line]})">{label}</text>'
             )
-    width = len(frames) * (_CELL + _GAP) - _GAP
+    width = min(len(frames), _PER_ROW) * (_CELL + _GAP) - _GAP
+    rows = -(-len(frames) // _PER_ROW)
+    tall = rows * (height + _LABEL + _GAP) - _GAP
     return (
         f'<svg role="img" aria-label="{len(frames)} frames of the gait" '
-        f'viewBox="0 0 {width:.1f} {height + _LABEL:.1f}" xmlns="http://www.w3.org/2000/svg" '
-        f'style="min-width:{0.7 * width:.0f}px;max-width:{1.1 * width:.0f}px" '
-        'stroke-linecap="round"><g font-size="13" text-anchor="middle" '
+        f'viewBox="0 0 {width:.1f} {tall:.1f}" xmlns="http://www.w3.org/2000/svg" '
+        f'style="min-width:{0.6 * width:.0f}px;max-width:{1.1 * width:.0f}px" '
+        'stroke-linecap="round"><g font-size="14" text-anchor="middle" '
         'style="font-family:var(--font)">' + "\n".join(parts) + "</g></svg>"
     )
 

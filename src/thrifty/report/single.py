@@ -185,10 +185,11 @@ def _dense_twin(run: RunData) -> tuple[str, str, str] | None:
     dense = run.measured(metric, "dense twin, reference")
     if ours is None or dense is None or run.planned_steps is None:
         return None
+    alone = numbers.duration(run.planned_steps * ours / 1000)
     told = (
-        f"in the reference, evaluations left out: {numbers.significant(dense)} ms a step against "
-        f"{numbers.significant(ours)} ms, timed on this machine after training "
-        f"({numbers.significant(dense / ours, 2)} times faster)"
+        f"in the reference, where this agent takes {alone} ({numbers.significant(dense / ours, 2)} "
+        "times faster): steps and updates alone, without evaluations, timed side by side on this "
+        "machine after training"
     )
     return "the dense twin would take", numbers.duration(run.planned_steps * dense / 1000), told
 

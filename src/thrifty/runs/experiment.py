@@ -8,7 +8,8 @@ that loads this state goes on with exactly the record that would have come next.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 Record = dict[str, Any]
 """JSON values by name, at least `kind` (str) and `step` (int); the runner adds `wall_` fields."""
@@ -34,6 +35,15 @@ class Experiment(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state that `state_dict` returned; row logs come back as `StoredRows`."""
+        ...
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """An experiment that has files of its own in the run's folder."""
+
+    def place(self, folder: Path) -> None:
+        """Name the run's folder, before the first record and before a state is loaded."""
         ...
 
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from thrifty.runs.claim import claim, holds_run
 from thrifty.runs.configuration import from_json, resolved, to_json
 from thrifty.runs.environment import Sessions
-from thrifty.runs.experiment import Callback, Config, Experiment, Record
+from thrifty.runs.experiment import Callback, Config, Experiment, Placed, Record
 from thrifty.runs.interruption import Interruption
 from thrifty.runs.naming import resolve
 from thrifty.runs.progress import ProgressBar
@@ -169,6 +169,8 @@ def execute(
         with claim(directory, document):
             if done := read_done(directory):  # another process finished it since we looked
                 return _outcome_of(done)
+            if isinstance(experiment, Placed):
+                experiment.place(directory)
             with Interruption() as interruption:
                 worker = _Worker(
                     run, directory, experiment, callbacks, checkpoint_seconds, progress

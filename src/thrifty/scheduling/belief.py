@@ -141,7 +141,8 @@ def filtered(
     target = float(node_budget(budget, 1)[0])
     price = float(delayed(scenario, target).multiplier[0])
     step, last = 0.1, None
-    for search in range(searches):
+    binds = price > 0 and target > 0  # else nothing or everything is sent: no price to search
+    for search in range(searches if binds else 0):
         run = measure(
             scenario,
             BeliefScheduler(scenario, price),

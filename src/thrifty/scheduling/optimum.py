@@ -36,7 +36,7 @@ from thrifty.scheduling.scenarios import Scenario, node_budget
 Floats = NDArray[np.float64]
 
 _MOST_STATES = 4096  # joint states of one flow's links
-_HALVINGS = 50  # of the bracket of log prices, which is 20 wide
+_HALVINGS = 50  # of the bracket of log prices, which is 41 wide
 _UNSPENT = 1e-6  # of a node's budget: what the price vector may leave over or overdraw
 _SWEEPS = 100  # over the nodes
 _LOWEST = 1e-18  # price, as a fraction of the one at which nothing is worth sending
