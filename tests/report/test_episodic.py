@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from thrifty.episodic import LSVIUCBPlus, tabular
 from thrifty.episodic.instances import river_swim
 from thrifty.recipes import lsvi_ucb_plus
 from thrifty.report import load_run, write_report
-from thrifty.report.episodic import _MEANINGS, is_episodic
+from thrifty.report.episodic import _MEANINGS, _regret, is_episodic
 from thrifty.runs import Run, execute
 
 MakeEpisodic = Callable[..., Path]
@@ -107,3 +108,16 @@ def test_constants_are_explained(trained: MakeEpisodic) -> None:
     text = page(trained())
     for name in LSVIUCBPlus(tabular(river_swim())).weighting._asdict():
         assert f'<td class="k">{_MEANINGS[name]}</td>' in text
+
+
+def test_episodes_without_regret_do_not_stretch_a_logarithmic_axis() -> None:
+    # A first episode that happens to be right has regret 0, or what rounding leaves of it.
+    steps = np.array([1.0, 2.0, 4.0, 8.0])
+    figure = _regret({"one": [(steps, np.array([0.0, 2e-16, 3.0, 5.0]))]}, scale="log")
+    assert figure is not None
+    (axes,) = figure.axes
+    assert np.isnan(axes.lines[0].get_ydata()).tolist() == [True, True, False, False]
+    assert axes.get_ylim()[0] > 0.5
+    nothing = _regret({"one": [(steps, np.zeros(4))]}, scale="log")
+    assert nothing is not None
+    nothing.canvas.draw_idle()

@@ -31,6 +31,7 @@ from thrifty.report.figures import INK, LINE_STYLES, MUTED, PALETTE, legend, pan
 from thrifty.report.run_data import FloatArray, RunData
 
 _LABEL = 66  # characters that a legend holds in one line
+_ROUNDING = 1e-9  # regret below it is none, and has no place on a logarithmic axis
 
 Curves = Mapping[str, Sequence[tuple[FloatArray, FloatArray]]]
 
@@ -272,7 +273,7 @@ def _regret(curves: Curves, *, scale: str, uniform: float | None = None) -> Figu
         for number, (steps, regret) in enumerate(drawn):
             axes.plot(
                 steps,
-                np.maximum(regret, 1e-12) if scale == "log" else regret,
+                np.where(regret > _ROUNDING, regret, np.nan) if scale == "log" else regret,
                 color=PALETTE[index % len(PALETTE)],
                 linestyle=LINE_STYLES[index // len(PALETTE) % len(LINE_STYLES)],
                 linewidth=1.6,
@@ -284,7 +285,7 @@ def _regret(curves: Curves, *, scale: str, uniform: float | None = None) -> Figu
     if scale == "log":
         axes.set_yscale("log")
         positions = np.geomspace(1.0, longest, 50)
-        if guide > 0:
+        if guide > _ROUNDING:
             axes.plot(
                 positions, guide * np.sqrt(positions / longest), color=MUTED, linewidth=1.0,
                 linestyle=":", label="grows like √k",
@@ -343,9 +344,8 @@ def _bonus(run: RunData) -> Figure | None:
         steps, values = run.column("progress", field)
         if field == "variance" and np.all(values == 1.0):
             continue  # unweighted
-        axes.plot(
-            steps, np.maximum(values, 1e-12), color=PALETTE[index], linewidth=1.6, label=label
-        )
+        shown = np.where(values > 0.0, values, np.nan)  # a greedy learner has no bonus
+        axes.plot(steps, shown, color=PALETTE[index], linewidth=1.6, label=label)
     axes.set_yscale("log")
     _episodes(axes, run.steps, "log")
     axes.set_ylabel("mean at visited pairs")
