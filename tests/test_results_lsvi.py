@@ -15,7 +15,8 @@ import pytest
 from thrifty.report.claims import read_claims
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "results" / "lsvi_ucb_plus"
-MODULES = ("measure", "hard_instance", "summarise")  # other results have scripts of these names
+# Other results have scripts of these names.
+MODULES = ("measure", "hard_instance", "weighted", "summarise")
 
 
 @pytest.fixture
@@ -32,18 +33,30 @@ def summarise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Modul
             sys.modules[name] = held
 
 
-def write(folder: Path, family: str, weighted: list[float], unweighted: list[float]) -> None:
+def write(
+    folder: Path,
+    family: str,
+    weighted: list[float],
+    unweighted: list[float],
+    *,
+    K: int = 30_000,
+    first: int = 10,
+) -> None:
     rows: list[dict[str, Any]] = [
-        {"learner": kind, "family": family, "K": 30_000, "regulariser": 0.01, "beta": beta,
+        {"learner": kind, "family": family, "K": K, "regulariser": 0.01, "beta": beta,
          "seed": seed, "regret": regret, "uniform": 1.0}
         for kind, beta, regrets in (
             ("unweighted", 3.0, unweighted),
             ("weighted", 0.3, weighted),
             ("weighted, not monotone", 0.3, weighted),
         )
-        for seed, regret in enumerate(regrets)
+        for seed, regret in enumerate(regrets, first)
     ]  # fmt: skip
-    with (folder / "weighted.csv").open("w", newline="") as file:
+    put(folder / "weighted.csv", rows)
+
+
+def put(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
@@ -76,3 +89,83 @@ def test_a_difference_on_every_seed_is_one(summarise: ModuleType, tmp_path: Path
     assert "| harms |" in summarise.weighted_table()[2]
     write(tmp_path, "lottery d=8", [2000.0] * 10, [2000.0] * 10)
     assert status(summarise, tmp_path) == "failed"  # equal is not lower
+
+
+def test_a_trial_or_missing_seeds_support_no_claim(summarise: ModuleType, tmp_path: Path) -> None:
+    better, worse = [1000.0, 1100.0] * 5, [2000.0] * 10
+    write(tmp_path, "lottery d=8", better, worse, K=500)
+    assert status(summarise, tmp_path) == "not run"
+    write(tmp_path, "lottery d=8", better[:9], worse[:9])
+    assert status(summarise, tmp_path) == "not run"
+    write(tmp_path, "lottery d=8", better, worse, first=0)  # seeds that were seen before
+    assert status(summarise, tmp_path) == "not run"
+    write(tmp_path, "lottery d=8", better[:9], worse)  # a run that was stopped
+    assert summarise.weighted_table()[2:] == []
+
+
+def test_rows_of_two_tunings_are_not_mixed(summarise: ModuleType, tmp_path: Path) -> None:
+    rows = [
+        {"learner": "weighted", "d": 4, "H": 10, "K": 1000, "s": 4, "regulariser": 0.1,
+         "beta": beta, "seed": seed, "regret": 100.0}
+        for beta in (0.3, 1.0)
+        for seed in range(10, 20)
+    ]  # fmt: skip
+    put(tmp_path / "hard_instance.csv", rows)
+    with pytest.raises(SystemExit, match=r"hard_instance.csv, weighted has rows of several"):
+        summarise.scan()
+    put(tmp_path / "hard_instance.csv", rows[:10])
+    (values,) = summarise.scan()["weighted", 4, 10, 1000].values()
+    assert values == pytest.approx([100.0 / (3 * 1e3)] * 10)  # 3 sqrt(1000 * 1000)
+
+
+def scanned(folder: Path, ratio: Any) -> None:
+    """Rows of a whole scan: the uniform policy's ratio is s / 20, the learners' is given."""
+    sizes, found, controls = ((4, 10), (6, 10), (4, 20)), [], []
+    for d, H in sizes:
+        for K in (1_000, 10_000, 100_000):
+            for s in (1, 2, 4, 8, 16, 32, 64):
+                if s * s * (d - 1) ** 2 * H > 32 * K:
+                    continue
+                cell = {"d": d, "H": H, "K": K, "s": s}
+                controls.append({**cell, "uniform": s / 20, "worst": s / 10})
+                scale = (d - 1) * (H**3 * K) ** 0.5
+                found += [
+                    {"learner": kind, **cell, "regulariser": 0.1, "beta": 0.3, "seed": seed,
+                     "regret": ratio(d, H, K, s) * scale}
+                    for kind in ("unweighted", "weighted")
+                    for seed in range(10, 20)
+                ]  # fmt: skip
+    put(folder / "hard_instance.csv", found)
+    put(folder / "hard_controls.csv", controls)
+
+
+def test_the_two_marks_of_the_scan(summarise: ModuleType, tmp_path: Path) -> None:
+    # Maxima over s: .3 everywhere but .45 in one cell, and .6 in another at a middle s: .6 / .3.
+    # At s = 64 the uniform policy has 3.2, the learners .3, or .45 where the cell has it: .14.
+    def ratio(d: int, H: int, K: int, s: int) -> float:
+        if (d, H, K, s) == (4, 20, 1000, 2):
+            return 0.6
+        return 0.45 if (d, K) == (6, 100_000) else 0.3
+
+    scanned(tmp_path, ratio)
+    spread, share = summarise.scan_claims()[:2]
+    assert spread["measured"] == pytest.approx(2.0)
+    assert share["measured"] == pytest.approx(0.45 / 3.2)
+    assert spread["interval"] == pytest.approx([2.0, 2.0])  # all seeds alike
+    assert "| LSVI-UCB | 4 | 20 | 1,000 | 0.600 at 2 | 75% at 8 |" in summarise.scan_table()
+    # A policy with a flat ratio at small s that does not learn: the uniform one.
+    scanned(tmp_path, lambda d, H, K, s: s / 20)
+    assert summarise.scan_claims()[1]["measured"] == pytest.approx(1.0)
+
+
+def test_a_scan_without_all_cells_and_seeds_supports_no_claim(
+    summarise: ModuleType, tmp_path: Path
+) -> None:
+    scanned(tmp_path, lambda d, H, K, s: 0.1)
+    lines = (tmp_path / "hard_instance.csv").read_text().splitlines()
+    (tmp_path / "hard_instance.csv").write_text("\n".join(lines[:-1]) + "\n")
+    claims = summarise.scan_claims()
+    assert [claim["measured"] is None for claim in claims] == [False, False, True, True]
+    summarise.write_claims(None)
+    found = [claim.status for claim in read_claims(tmp_path / "claims.toml")]
+    assert found == ["holds", "holds", "not run", "not run", "not run", "not run"]
