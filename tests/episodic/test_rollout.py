@@ -128,6 +128,21 @@ def test_a_learner_of_other_sizes_is_refused() -> None:
         run_episodes(large, LSVIUCB(tabular(small)), 5, 0)
 
 
+def test_a_learner_of_the_other_kind_or_of_other_features_is_refused() -> None:
+    mdp = tabular(river_swim(S=3, H=5))
+    environment = LatentMDP(4, 2, 3, np.random.default_rng(0))
+    features = FeatureLSVI(environment)
+    with pytest.raises(ValueError, match="use LSVIUCB or LSVIUCBPlus for a finite MDP"):
+        run_episodes(mdp, features, 5, 0)
+    with pytest.raises(ValueError, match=r"tables of a finite MDP.* use FeatureLSVI\(environment\)"):
+        run_episodes(environment, LSVIUCB(mdp), 5, 0)
+    longer = LatentMDP(4, 2, 6, np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"\[3, 2, 4\], but latent.* has \[6, 2, 4\]"):
+        run_episodes(longer, features, 5, 0)
+    with pytest.raises(ValueError, match=r"got LatentMDP: FeatureLSVI\(environment\)"):
+        LSVIUCB(environment)  # type: ignore[arg-type]
+
+
 def test_what_is_no_mdp_is_refused() -> None:
     mdp = river_swim()
     with pytest.raises(ValueError, match=r"use from_gymnasium\(env, horizon\)"):

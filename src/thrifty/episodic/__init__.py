@@ -6,6 +6,7 @@ NumPy and Numba only: importing this package imports neither torch nor Gymnasium
 from __future__ import annotations
 
 from thrifty.episodic.environments import FeatureEnvironment, from_gymnasium
+from thrifty.episodic.feature_learner import FeatureLSVI
 from thrifty.episodic.latent import LatentMDP
 from thrifty.episodic.lsvi_ucb import LSVIUCB
 from thrifty.episodic.lsvi_ucb_plus import LSVIUCBPlus
@@ -20,6 +21,7 @@ __all__ = [
     "EpisodeRun",
     "EpisodicMDP",
     "FeatureEnvironment",
+    "FeatureLSVI",
     "LSVIUCBPlus",
     "LatentMDP",
     "LinearMDP",

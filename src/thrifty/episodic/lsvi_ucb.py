@@ -220,10 +220,10 @@ def check_linear(mdp: object) -> None:
         ValueError: not a linear MDP; tells the remedy.
     """
     if not isinstance(mdp, LinearMDP):
-        raise ValueError(
-            f"a linear learner needs a LinearMDP, got {type(mdp).__name__}: "
-            "tabular(mdp) gives an EpisodicMDP one-hot features"
-        )
+        remedy = "tabular(mdp) gives an EpisodicMDP one-hot features"
+        if hasattr(mdp, "features"):
+            remedy = "FeatureLSVI(environment) is the learner that sees features only"
+        raise ValueError(f"a linear learner needs a LinearMDP, got {type(mdp).__name__}: {remedy}")
 
 
 def check_choices(*, switch: str, reward: str) -> None:

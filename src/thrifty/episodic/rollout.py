@@ -79,10 +79,15 @@ class Rollout:
         seed: decides transitions and first states.
 
     Raises:
-        ValueError: the learner was made for an MDP of other sizes.
+        ValueError: the learner was made for an MDP of other sizes, or for features only.
     """
 
     def __init__(self, mdp: EpisodicMDP, learner: Learner, seed: int) -> None:
+        if not hasattr(learner, "policy"):
+            raise ValueError(
+                f"{learner.name} sees features only, and has no table of actions: "
+                "use LSVIUCB or LSVIUCBPlus for a finite MDP"
+            )
         made_for = getattr(learner, "mdp", mdp)
         if isinstance(made_for, EpisodicMDP) and made_for.r.shape != mdp.r.shape:
             raise ValueError(
@@ -182,9 +187,24 @@ class FeatureRollout:
         environment: gives features and, where known, rewards.
         learner: learns.
         seed: decides the seeds of the episodes.
+
+    Raises:
+        ValueError: the learner was made for an environment of other sizes, or for a finite MDP.
     """
 
     def __init__(self, environment: Environment, learner: FeatureLearner, seed: int) -> None:
+        if not hasattr(learner, "first_value"):
+            raise ValueError(
+                f"{learner.name} learns on the tables of a finite MDP, which {environment.name} is "
+                "not: use FeatureLSVI(environment)"
+            )
+        made_for = getattr(learner, "environment", environment)
+        sizes = [[one.H, one.A, one.d] for one in (made_for, environment)]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"{learner.name} was made for an environment of [H, A, d] = {sizes[0]}, "
+                f"but {environment.name} has {sizes[1]}: make the learner with this environment"
+            )
         self.environment, self.learner, self._seed = environment, learner, seed
         self.episodes = 0
 
