@@ -198,6 +198,9 @@ def test_an_adversary_chooses_first_states() -> None:
         _ = mdp.initial_distribution
     with pytest.raises(ValueError, match="the first state of episode 3 is 3, of 3 states"):
         one_stage(lambda k: k).starts(2, 5, rng())
+    with pytest.raises(ValueError, match=r"the first state of episode 0 is 1\.5, of 3 states"):
+        one_stage(lambda k: 1.5).starts(0, 1, rng())
+    assert one_stage(lambda k: np.int32(2)).starts(0, 1, rng()).tolist() == [2]
 
 
 def test_returns_are_reported_in_original_units() -> None:

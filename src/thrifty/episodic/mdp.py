@@ -38,7 +38,8 @@ class EpisodicMDP:
         P: probability of s' after a in s at stage h, [H, S, A, S].
         r: reward, known and deterministic, in [0, 1], [H, S, A].
         initial: where episode k starts: a distribution (floats, [S]), one state, states taken in
-            turn (integers), or a function of k (an adversary).
+            turn (integers), or a function of k alone (an adversary; it may be asked ahead and more
+            than once).
         name: shown in records and figures.
         reward_range: the rewards of one stage, in original units, that are 0 and 1 here.
 
@@ -163,9 +164,9 @@ class EpisodicMDP:
             cdf = np.cumsum(self.initial)
             return np.searchsorted(cdf / cdf[-1], rng.random(count), side="right")
         if callable(self.initial):
-            choices = [int(self.initial(k)) for k in range(first, first + count)]
+            choices = [self.initial(k) for k in range(first, first + count)]
             for k, s in enumerate(choices, first):
-                if not 0 <= s < self.S:
+                if not (isinstance(s, int | np.integer) and 0 <= s < self.S):
                     raise ValueError(f"the first state of episode {k} is {s}, of {self.S} states")
             return np.array(choices, dtype=np.int64)
         states = np.atleast_1d(np.asarray(self.initial, dtype=np.int64))
