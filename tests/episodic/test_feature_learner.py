@@ -78,7 +78,8 @@ def play_both(mdp: LinearMDP, tables: Any, features: Any, episodes: int) -> None
         tables.end_episode()
         features.end_episode()
     assert features.switches == tables.switches
-    assert_allclose(features.ridge.inverse, tables.ridge.inverse, rtol=1e-7, atol=1e-9)
+    scale = features.ridge.regulariser / tables.ridge.regulariser
+    assert_allclose(scale * features.ridge.inverse, tables.ridge.inverse, rtol=1e-7, atol=1e-9)
     for s in range(mdp.S):
         for h in range(mdp.H):
             assert_allclose(features._meet(h, s)[3][0], tables.tables.Q[h, s], atol=1e-9)
@@ -95,15 +96,17 @@ def test_equals_lsvi_ucb_plus_on_tables(settings: dict[str, Any]) -> None:
     assert_allclose(features.b[:-1, :3], tables.tables.b[:-1, :3], rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.parametrize("c", [1.0, 4.0])
 @pytest.mark.parametrize("reward", ["known", "estimate"])
 @pytest.mark.parametrize("switch", ["determinant", "episode"])
-def test_equals_lsvi_ucb_on_tables(reward: Any, switch: Any) -> None:
+def test_equals_lsvi_ucb_on_tables(reward: Any, switch: Any, c: float) -> None:
+    # Weights 1 / c are LSVI-UCB with c lambda and sqrt(c) beta, also for regressed rewards.
     mdp = small()
-    tables = LSVIUCB(mdp, regulariser=0.05, beta=0.4, reward=reward, switch=switch)
+    tables = LSVIUCB(mdp, regulariser=c * 0.05, beta=c**0.5 * 0.4, reward=reward, switch=switch)
     features = FeatureLSVI(
         Tables(mdp, rewards=reward == "known"),
         regulariser=0.05,
-        weighting=constant_weighting(0.4, 1.0),
+        weighting=constant_weighting(0.4, c),
         monotone=False,
         switch=switch,
         reward=reward,
@@ -204,6 +207,11 @@ def test_a_step_that_does_not_exist_is_refused() -> None:
         learner.observe(2, 0, 0, 0.0, 0)
     with pytest.raises(ValueError, match="stage 0, action 2 does not exist"):
         learner.observe(0, 0, 2, 0.0, 0)
+
+
+def test_rewards_are_regressed_with_values_only_where_weights_are_constant() -> None:
+    with pytest.raises(ValueError, match="leave it out, or take constant_weighting"):
+        FeatureLSVI(Tables(small()), reward="estimate", pooled_reward=True)
 
 
 def test_unknown_rewards_are_refused() -> None:

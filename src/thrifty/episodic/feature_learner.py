@@ -67,7 +67,7 @@ class FeatureLSVI:
         reward: "known" (from the environment), or "estimate".
         beta_reward: bonus factor of estimated rewards; None is the weighting's beta.
         pooled_reward: regress estimated rewards together with V, as LSVI-UCB does, without a
-            bonus of their own.
+            bonus of their own; constant weights only.
         refactor_every: samples between two computations of an inverse from scratch.
 
     Raises:
@@ -113,6 +113,11 @@ class FeatureLSVI:
         self.monotone, self.gap, self.pooled_reward = bool(monotone), gap, bool(pooled_reward)
         c = self.weighting
         self.weighted = bool(c.variance or c.error or c.gap)
+        if self.weighted and pooled_reward:
+            raise ValueError(
+                "pooled_reward regresses r + V, whose variance the weights do not bound: leave it "
+                "out, or take constant_weighting"
+            )
         self.name = "lsvi_ucb_plus" if self.weighted else "lsvi_ucb"
         self.switches = 0
         self.ridge = new_ridge(H, d, regulariser, refactor_every=refactor_every)
@@ -221,7 +226,7 @@ class FeatureLSVI:
         )  # fmt: skip
         if h + 1 == H:
             if self.pooled_reward and self.reward == "estimate":
-                self.b[h, 0] += features[a] * r
+                self.b[h, 0] += weight * features[a] * r
             return
         if n == rows.phi.shape[1]:
             rows = self._rows = new_rows(H, environment.A, environment.d, 2 * n, rows)
@@ -239,7 +244,7 @@ class FeatureLSVI:
         self._counts[h] = n + 1
         learn_value(rows.phi[h, n], values, self.b[h])
         if self.pooled_reward and self.reward == "estimate":
-            self.b[h, 0] += features[a] * r
+            self.b[h, 0] += weight * features[a] * r
 
     def end_episode(self) -> None:
         """Let the next episode plan anew if that is due."""

@@ -187,9 +187,6 @@ def learn_weight(ridge, reward_ridge, b, R, features, a, x, h, r, H, unknown, c,
     """Take features[a] into the regression of stage h; return its weight."""
     _, weighted, over, estimate, _ = options
     phi = features[a]
-    if unknown:
-        for j in range(phi.shape[0]):
-            R[h, j] += phi[j] * r
     if estimate:
         times(reward_ridge.inverse[h], phi, x)
         absorb(reward_ridge, h, phi, x, max(dot(phi, x), 0.0), 1.0)
@@ -205,6 +202,11 @@ def learn_weight(ridge, reward_ridge, b, R, features, a, x, h, r, H, unknown, c,
         sbar2 = sample_variance(c, H, mean, dot(x, b[h, 2]), upper, lower, slack, u)
     weight = 1.0 / sbar2
     absorb(ridge, h, phi, x, u2, weight)
+    if unknown:
+        # In a regression of their own rewards weigh 1, together with V what V does.
+        p = r if estimate else weight * r
+        for j in range(phi.shape[0]):
+            R[h, j] += p * phi[j]
     sums[0] += c.beta * u
     sums[1] += sbar2
     sums[2] += 1.0
