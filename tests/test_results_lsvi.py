@@ -169,3 +169,32 @@ def test_a_scan_without_all_cells_and_seeds_supports_no_claim(
     summarise.write_claims(None)
     found = [claim.status for claim in read_claims(tmp_path / "claims.toml")]
     assert found == ["holds", "holds", "not run", "not run", "not run", "not run"]
+
+
+def test_optimism_is_measured_at_the_first_state_of_each_episode(summarise: ModuleType) -> None:
+    # The ladder is worth less than the casino: below the mean of both is not yet below V*. The
+    # exact values as a learner's are off by 0.
+    measure = sys.modules["measure"]
+    mdp = measure.family("lottery d=8", 0, 50)
+    plan = measure.optimal(mdp)
+    assert plan.V[0, 0] > plan.V[0, 1] + 0.1
+
+    class Exact:
+        name, switches = "exact", 1
+
+        def act(self, h: int, s: int) -> int:
+            return int(plan.policy[h, s])
+
+        def observe(self, *step: Any) -> None: ...
+
+        def end_episode(self) -> None: ...
+
+        def values(self) -> Any:
+            return plan.V[0]
+
+        def policy(self) -> Any:
+            return plan.policy
+
+    row = measure.play(mdp, Exact(), 50, seed=0)
+    assert row["least_optimism"] == 0.0
+    assert row["regret"] == pytest.approx(0.0, abs=1e-9)

@@ -32,6 +32,7 @@ from thrifty.episodic import (
 )
 from thrifty.episodic.lsvi_ucb import LSVIUCB
 from thrifty.episodic.lsvi_ucb_plus import LSVIUCBPlus
+from thrifty.episodic.simulator import new_simulator, starts
 from thrifty.episodic.weighting import practical_weighting
 
 HERE = Path(__file__).parent
@@ -89,14 +90,17 @@ def controls(mdp: EpisodicMDP) -> dict[str, float]:
 
 
 def play(mdp: LinearMDP, made: Any, K: int, seed: int, points: Sequence[int] = ()) -> Task:
-    """Run a learner; return its regret, at the end and at some episodes, and its optimism."""
+    """Run a learner; return its regret, at the end and at some episodes, and its optimism.
+
+    least_optimism is the least of V_1 - V*_1 at the first states of all episodes.
+    """
     run = run_episodes(mdp, made, K, seed, progress=False)
     assert run.regret is not None
-    V_star = float(mdp.initial_distribution @ optimal(mdp).V[0])
+    first = starts(mdp, new_simulator(mdp, seed), 0, K)
     row: Task = {
         "regret": float(run.regret[-1]),
         "switches": run.switches,
-        "least_optimism": float(run.values.min()) - V_star,
+        "least_optimism": float((run.values - optimal(mdp).V[0][first]).min()),
     }
     for k in points:
         row[f"regret_{k}"] = float(run.regret[k - 1])
