@@ -294,6 +294,8 @@ def make_learner(
         ValueError: a number out of its range, or a learner that cannot learn on this.
     """
     theory = config.constants == "theory"
+    if not theory and config.delta != type(config)().delta:
+        raise ValueError("delta is for constants=theory: leave it out, or take those")
     if isinstance(config, UCBVIConfig):
         if not isinstance(mdp, EpisodicMDP):
             raise ValueError("ucbvi counts states: it needs a finite MDP")
