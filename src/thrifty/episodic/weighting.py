@@ -78,7 +78,8 @@ def theory_weighting(d: int, H: int, K: int, delta: float) -> tuple[float, Weigh
         (0.04, 46.7, 895)
     """
     check_delta(delta)
-    whole("K, the number of episodes", K)
+    for name, size in (("d", d), ("H", H), ("K, the number of episodes,", K)):
+        whole(name, size)
     lam = 1.0 / H**2
     L = math.log(1.0 + d * H * K / (delta * lam))
     return lam, Weighting(
@@ -138,6 +139,7 @@ def practical_weighting(
     Raises:
         ValueError: a number out of its range.
     """
+    whole("H", H)
     check_factor("beta", beta)
     check_factor("correction", correction)
     return Weighting(
