@@ -34,3 +34,18 @@ def test_an_interpreter_without_rlberry_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv(lsvi.INTERPRETER, sys.executable)
     with pytest.raises(ValueError, match=r"cannot run rlberry-scool: .*rlberry"):
         lsvi._rlberry((10,))
+    monkeypatch.setenv(lsvi.INTERPRETER, "/nowhere/python")
+    with pytest.raises(ValueError, match="RLBERRY_PYTHON=/nowhere/python cannot be run"):
+        lsvi._rlberry((10,))
+
+
+def test_the_ratio_and_its_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lsvi, "_rlberry", lambda few: [1.0, 4.0])  # seconds
+    rows = lsvi._beside(1, (10, 20))
+    one, two = (row for row in rows if row.ratio is not None)
+    assert (one.value, two.value) == (1000.0, 4000.0)
+    assert one.ratio is not None
+    assert two.ratio is not None
+    growth = rows[-1]
+    assert growth.metric == "growth of the ratio from K=10 to K=20"
+    assert growth.value == pytest.approx(two.ratio / one.ratio)

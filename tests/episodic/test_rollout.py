@@ -134,9 +134,7 @@ def test_a_learner_of_the_other_kind_or_of_other_features_is_refused() -> None:
     features = FeatureLSVI(environment)
     with pytest.raises(ValueError, match="use LSVIUCB or LSVIUCBPlus for a finite MDP"):
         run_episodes(mdp, features, 5, 0)
-    with pytest.raises(
-        ValueError, match=r"tables of a finite MDP.*FeatureLSVI\(env"
-    ):
+    with pytest.raises(ValueError, match=r"tables of a finite MDP.*FeatureLSVI\(env"):
         run_episodes(environment, LSVIUCB(mdp), 5, 0)
     longer = LatentMDP(4, 2, 6, np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"\[3, 2, 4\], but latent.* has \[6, 2, 4\]"):

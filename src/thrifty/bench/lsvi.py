@@ -157,6 +157,13 @@ def _beside(rounds: int, few: tuple[int, ...]) -> list[Row]:
                     value=1e3 * theirs[number], unit="ms")
             )  # fmt: skip
         rows += compare(both, implementation=THEIRS, ratio_to=name)
+    ratios = [row.ratio for row in rows if row.ratio is not None]
+    if len(ratios) > 1:
+        rows.append(
+            Row(case=SWIM, implementation=THEIRS, statistic="median",
+                metric=f"growth of the ratio from K={few[0]:,} to K={few[-1]:,}",
+                value=ratios[-1] / ratios[0], unit="times")
+        )  # fmt: skip
     return rows
 
 
@@ -167,13 +174,16 @@ def _rlberry(few: tuple[int, ...]) -> list[float] | None:
         return None
     swim = river_swim()
     task = {"P": swim.P[0].tolist(), "r": swim.r[0].tolist(), "H": swim.H, "K": few}
-    done = subprocess.run(
-        [interpreter, "-c", _SCRIPT],
-        input=json.dumps(task),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [interpreter, "-c", _SCRIPT],
+            input=json.dumps(task),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as problem:
+        raise ValueError(f"{INTERPRETER}={interpreter} cannot be run: {problem}") from problem
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ValueError(f"{INTERPRETER}={interpreter} cannot run rlberry-scool: {reason}")
