@@ -212,7 +212,6 @@ def test_it_learns_river_swim() -> None:
         (lambda: theory_weighting(4, 5, 0, 0.01), "number of episodes"),
         (lambda: theory_weighting(4, 0, 10, 0.01), "H must be a whole number"),
         (lambda: practical_weighting(0, 1.0), "H must be a whole number"),
-        (lambda: LSVIUCBPlus(small(), regulariser="1"), "regulariser must be"),  # type: ignore[arg-type]
         (lambda: theory_beta(4, 5, -10, 0.01), "number of episodes"),
     ],
 )

@@ -164,7 +164,7 @@ class EpisodicMDP:
             cdf = np.cumsum(self.initial)
             return np.searchsorted(cdf / cdf[-1], rng.random(count), side="right")
         if callable(self.initial):
-            choices = [self.initial(k) for k in range(first, first + count)]
+            choices: list[Any] = [self.initial(k) for k in range(first, first + count)]
             for k, s in enumerate(choices, first):
                 if not (isinstance(s, int | np.integer) and 0 <= s < self.S):
                     raise ValueError(f"the first state of episode {k} is {s}, of {self.S} states")

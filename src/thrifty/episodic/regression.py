@@ -22,7 +22,6 @@ Products skip the zeros of phi, so one-hot features cost O(d) a sample instead o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,8 +72,8 @@ def new_ridge(H: int, d: int, regulariser: float, *, refactor_every: int = 100_0
     """
     if H < 1 or d < 1:
         raise ValueError(f"a regression needs H >= 1 stages and d >= 1 features, got {H} and {d}")
-    if not (isinstance(regulariser, Real) and 0.0 < regulariser < np.inf):
-        raise ValueError(f"the regulariser must be positive and finite, got {regulariser!r}")
+    if not (np.isfinite(regulariser) and regulariser > 0):
+        raise ValueError(f"the regulariser must be positive and finite, got {regulariser}")
     if refactor_every < 1:
         raise ValueError(f"refactor_every must be at least 1, got {refactor_every}")
     identity = np.broadcast_to(np.eye(d), (H, d, d))
