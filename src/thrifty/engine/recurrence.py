@@ -103,7 +103,7 @@ def _lstm_gates(n, gates, recurrent, memory, squashed, next_memory, following):
 
 @njit(**COMPILE)
 def _lstm_slopes(n, gates, memory, squashed, slope, memory_slope, of_gates):
-    """Turn the slopes of h' and s' into that of a and c, and into that of s; h has none of its own."""
+    """Turn the slopes of h' and s' into that of a and c and that of s; h has none of its own."""
     one = np.float32(1.0)
     for i in range(n):
         enter, keep, new, leave = gates[i], gates[n + i], gates[2 * n + i], gates[3 * n + i]
