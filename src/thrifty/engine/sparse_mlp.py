@@ -145,6 +145,16 @@ class SparseMLP(LinkedModule):
         tile = torch.empty(links.tile, **KIND)  # every tile of samples in its turn
         return _forward(x, values, biases, links, x.numel() // links.inputs, tile, 0)
 
+    def linears(self) -> list[str]:
+        """Return the names of the linear layers that the chain stands for."""
+        names = iter(self.names)
+        found = []
+        for shape in self.links.shapes:
+            found.append(next(names))
+            if shape.relu:
+                next(names)
+        return found
+
     def extra_repr(self) -> str:
         """Return widths and number of links, for ``repr``."""
         widths = [self.links.inputs, *(shape.out for shape in self.links.shapes)]
