@@ -1,10 +1,12 @@
-"""Sparse perceptrons inside anyone's torch loop: a model made truly sparse, and back.
+"""Sparse networks inside anyone's torch loop: a model made truly sparse, and back.
 
 :func:`compact` copies a model and puts a :class:`SparseMLP` in the place of every chain of masked
-``nn.Linear`` and ``nn.ReLU``; :func:`expand` leads back to the dense masked model. A compact model
-holds its links only, as two parameters a chain (``values`` and ``biases``), so torch's optimizers,
-``deepcopy``, ``state_dict`` and soft target updates work on it unchanged. The topology is fixed
-while a model is compact: expand it, move links, compact it again, and make a new optimizer.
+``nn.Linear`` and ``nn.ReLU``, and a :class:`SparseGRU` or :class:`SparseLSTM` in the place of every
+masked ``nn.GRU`` or ``nn.LSTM``; :func:`expand` leads back to the dense masked model. A compact
+model holds its links only, as two parameters a chain (``values`` and ``biases``), so torch's
+optimizers, ``deepcopy``, ``state_dict`` and soft target updates work on it unchanged. The topology
+is fixed while a model is compact: expand it, move links, compact it again, and make a new
+optimizer.
 
 LayerNorm, other activations and a ReLU at the end of a chain stay torch modules.
 """
@@ -14,18 +16,24 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from thrifty.engine.links import LinkedModule
 from thrifty.engine.sparse_mlp import SparseMLP
+from thrifty.engine.sparse_recurrent import WEIGHTS, SparseGRU, SparseLSTM
 from thrifty.sparse import Topology
 
-__all__ = ["SparseMLP", "compact", "expand"]
+__all__ = ["SparseGRU", "SparseLSTM", "SparseMLP", "compact", "expand"]
 
 Model = TypeVar("Model", bound=nn.Module)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_RECURRENT: dict[type[nn.Module], type[SparseGRU] | type[SparseLSTM]] = {
+    nn.GRU: SparseGRU,
+    nn.LSTM: SparseLSTM,
+}
 _Run = list[tuple[str, nn.Module]]
 
 
@@ -34,11 +42,13 @@ def compact(model: Model, topology: Topology) -> Model:
 
     In every plain ``nn.Sequential`` each longest run of Linear and ReLU that begins and ends with
     a Linear and holds a masked one becomes a :class:`SparseMLP` under its first name; its unmasked
-    layers count as full. A masked Linear elsewhere becomes one by itself. All else is deep-copied.
+    layers count as full. A masked Linear elsewhere becomes one by itself, a GRU or LSTM with a
+    masked weight its sparse twin. All else is deep-copied.
 
     Args:
         model: float32 on the CPU; not changed.
-        topology: of this model; every layer of it must be an ``nn.Linear``.
+        topology: of this model; every layer of it must be the weight of an ``nn.Linear``, or of an
+            ``nn.GRU`` or ``nn.LSTM`` with one layer in one direction.
 
     Returns:
         The compact copy: call it, train it, copy it, save its ``state_dict`` as before. Make
@@ -46,8 +56,8 @@ def compact(model: Model, topology: Topology) -> Model:
         SparseMLP.)
 
     Raises:
-        ValueError: the topology belongs to another model or has no names; a masked layer is no
-            plain Linear, is used in two places, or carries hooks; a cut link has a value; only
+        ValueError: the topology belongs to another model or has no names; a masked layer is of
+            another kind, is used in two places, or carries hooks; a cut link has a value; only
             some weights of a chain are frozen.
 
     Example:
@@ -59,13 +69,14 @@ def compact(model: Model, topology: Topology) -> Model:
           (3): Tanh()
         )
     """
-    masks = _masks(model, topology)
+    masks, recurrent = _masks(model, topology)
     runs = [run for m in model.modules() if type(m) is nn.Sequential for run in _runs(m)]
     inside = {id(child) for run in runs for _, child in run}
     runs += [[("", m)] for m in model.modules() if id(m) in masks and id(m) not in inside]
     runs = [run for run in runs if any(id(child) in masks for _, child in run)]
-    _refuse_shared(model, [child for run in runs for _, child in run])
-    memo = {id(run[0][1]): _joined(run, masks) for run in runs}
+    _refuse_shared(model, [*(child for run in runs for _, child in run), *recurrent])
+    memo: dict[int, LinkedModule] = {id(run[0][1]): _joined(run, masks) for run in runs}
+    memo |= {id(module): _recurrent(module) for module in recurrent}
     copied: Model = copy.deepcopy(model, dict(memo))
     for module in copied.modules():
         if type(module) is nn.Sequential:
@@ -98,8 +109,9 @@ def expand(model: Model, topology: Topology) -> tuple[Model, Topology]:
         >>> all(torch.equal(p, q) for p, q in zip(dense.parameters(), model.parameters()))
         True
     """
-    chains = {id(m): m.dense() for m in model.modules() if isinstance(m, SparseMLP)}
-    copied: Model = copy.deepcopy(model, {key: chain[0][1] for key, chain in chains.items()})
+    chains = {id(m): m.dense() for m in model.modules() if isinstance(m, LinkedModule)}
+    memo: dict[int, Any] = {key: chain[0][1] for key, chain in chains.items()}
+    copied: Model = copy.deepcopy(model, memo)
     for path, module in model.named_modules():
         if type(module) is nn.Sequential:
             twin = copied.get_submodule(path)
@@ -111,30 +123,44 @@ def expand(model: Model, topology: Topology) -> tuple[Model, Topology]:
                     twin.add_module(other, part)
     parts = {id(part) for chain in chains.values() for _, part in chain}
     found = {
-        f"{path}.weight" if path else "weight": module
+        f"{path}.{attribute}" if path else attribute: (module, attribute)
         for path, module in copied.named_modules()
-        if id(module) in parts and isinstance(module, nn.Linear)
+        if id(module) in parts
+        for attribute in _attributes(module)
     }
-    if missing := sorted(set(topology.names) - set(found)):
+    wanted = {name.partition("[")[0] for name in topology.names}  # a gate is a part of its weight
+    if missing := sorted(wanted - set(found)):
         raise ValueError(
             f"the compact model has no sparse layer {missing[0]}: pass the topology that it was "
             "made with"
         )
-    for name, linear in found.items():
-        if name not in topology.names:
-            if not bool(linear.get_buffer("weight_mask").all()):
+    for name, (module, attribute) in found.items():
+        if name not in wanted:
+            if not bool(module.get_buffer(f"{attribute}_mask").all()):
                 raise ValueError(f"{name} is sparse here and unknown to the topology")
-            del linear.weight_mask
+            delattr(module, f"{attribute}_mask")
     return copied, topology.on(copied)
 
 
-def _masks(model: nn.Module, topology: Topology) -> dict[int, Tensor]:
-    """Return the mask of every Linear of the topology, by the identity of the module."""
+def _attributes(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of the weights of a module that can be compact; none where it cannot."""
+    if type(module) is nn.Linear:
+        return ("weight",)
+    return WEIGHTS if type(module) in _RECURRENT else ()
+
+
+def _masks(
+    model: nn.Module, topology: Topology
+) -> tuple[dict[int, Tensor], list[nn.GRU | nn.LSTM]]:
+    """Return the mask of every masked Linear, by the identity of the module, and masked GRUs
+    and LSTMs.
+    """
     if not topology.names:
         raise ValueError("nothing to compact: the topology has no names (its sparsity is 0)")
-    linears = {id(m.weight): m for m in model.modules() if type(m) is nn.Linear}
+    owners = {id(getattr(m, attribute)): m for m in model.modules() for attribute in _attributes(m)}
     own = {id(parameter) for parameter in model.parameters()}
-    masks = {}
+    masks: dict[int, Tensor] = {}
+    recurrent: dict[int, nn.GRU | nn.LSTM] = {}
     for name in topology.names:
         weight = topology.parameter(name)
         if id(weight) not in own:
@@ -142,13 +168,27 @@ def _masks(model: nn.Module, topology: Topology) -> dict[int, Tensor]:
                 f"the topology's {name} is no parameter of this model: for a copy pass "
                 "topology.on(copy)"
             )
-        if id(weight) not in linears:
+        module = owners.get(id(weight))
+        if isinstance(module, nn.GRU | nn.LSTM):
+            recurrent[id(module)] = module
+        elif module is not None:
+            masks[id(module)] = topology.mask(name)
+        else:
             raise ValueError(
-                f"{name} is not the weight of a plain nn.Linear: only those can be compact; "
-                "leave others out with sparsify(where=...)"
+                f"{name} is not the weight of a plain nn.Linear, nor of an nn.GRU or nn.LSTM with "
+                "one layer in one direction: only those can be compact; leave others out with "
+                "sparsify(where=...)"
             )
-        masks[id(linears[id(weight)])] = topology.mask(name)
-    return masks
+    return masks, list(recurrent.values())
+
+
+def _recurrent(module: nn.GRU | nn.LSTM) -> LinkedModule:
+    """Return the sparse twin of a layer with a mask on one of its weights or both."""
+    masks = (
+        getattr(module, f"{name}_mask", torch.ones_like(getattr(module, name), dtype=torch.bool))
+        for name in WEIGHTS
+    )
+    return _RECURRENT[type(module)](module, (next(masks), next(masks)))
 
 
 def _refuse_shared(model: nn.Module, replaced: list[nn.Module]) -> None:
@@ -162,7 +202,7 @@ def _refuse_shared(model: nn.Module, replaced: list[nn.Module]) -> None:
     paths = {id(module): path for path, module in model.named_modules()}
     for module in replaced:
         path = paths[id(module)]
-        if type(module) is nn.Linear and any(
+        if _attributes(module) and any(
             uses[id(thing)] > 1 for thing in (module, *module.parameters())
         ):
             raise ValueError(f"{path} is used in two places: a compact model cannot share it")

@@ -31,13 +31,14 @@ OUT, INPUTS, RELU, STARTS, COLS, COL_STARTS, ROWS, PERM, VALUES, BIAS = range(10
 """Columns of a table: widths, whether ReLU follows, five addresses, the layer's first value in the
 flat values and its first bias in the flat biases (-1: none)."""
 COLUMNS = 10
-_ROW = LANES * 4  # bytes of a tile row
+ROW_BYTES = LANES * 4
+"""Bytes of a tile row."""
 _BLOCK = TARGET.width
 _ANY = 1 << 31  # length of an array of which only the address is known
 
 
 @intrinsic
-def _floats(typingctx: Any, address: Any) -> Any:
+def floats_at(typingctx: Any, address: Any) -> Any:
     """An address as a pointer to float32."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -47,7 +48,7 @@ def _floats(typingctx: Any, address: Any) -> Any:
 
 
 @intrinsic
-def _ints(typingctx: Any, address: Any) -> Any:
+def ints_at(typingctx: Any, address: Any) -> Any:
     """An address as a pointer to int32."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -99,14 +100,14 @@ def to_tile(rows, tile, width, lanes):
     whole = lanes - lanes % _BLOCK
     if width < _BLOCK:
         whole = 0
-    source, goal = carray(_floats(rows), (_ANY,)), carray(_floats(tile), (_ANY,))
+    source, goal = carray(floats_at(rows), (_ANY,)), carray(floats_at(tile), (_ANY,))
     for lane in range(0, whole, _BLOCK):
         column = 0
         while column < width:
             # The last block may overlap the one before, which writes some floats twice.
             column = min(column, width - _BLOCK)
             from_row = rows + (lane * width + column) * 4
-            _transpose_block(from_row, width * 4, tile + column * _ROW + lane * 4, _ROW)
+            _transpose_block(from_row, width * 4, tile + column * ROW_BYTES + lane * 4, ROW_BYTES)
             column += _BLOCK
     for column in range(width):
         for lane in range(whole, lanes):
@@ -121,17 +122,81 @@ def from_tile(tile, rows, width, lanes):
     whole = lanes - lanes % _BLOCK
     if width < _BLOCK:
         whole = 0
-    source, goal = carray(_floats(tile), (_ANY,)), carray(_floats(rows), (_ANY,))
+    source, goal = carray(floats_at(tile), (_ANY,)), carray(floats_at(rows), (_ANY,))
     for lane in range(0, whole, _BLOCK):
         column = 0
         while column < width:
             column = min(column, width - _BLOCK)
             to_row = rows + (lane * width + column) * 4
-            _transpose_block(tile + column * _ROW + lane * 4, _ROW, to_row, width * 4)
+            _transpose_block(tile + column * ROW_BYTES + lane * 4, ROW_BYTES, to_row, width * 4)
             column += _BLOCK
     for lane in range(whole, lanes):
         for column in range(width):
             goal[lane * width + column] = source[column * LANES + lane]
+
+
+@njit(**COMPILE)
+def linear(line, values, biases, x, y):
+    """Fill the rows of y with those of a layer's outputs, ReLU included.
+
+    Args:
+        line: of the layer in a table, int64 [COLUMNS].
+        values: address of the flat link values; ``biases`` likewise.
+        x: address of a tile of inputs.
+        y: address of a tile of outputs, written.
+    """
+    starts = carray(ints_at(line[STARTS]), (_ANY,))
+    bias = carray(floats_at(biases), (_ANY,))
+    place = line[BIAS]
+    for r in range(line[OUT]):
+        forward_row(
+            x,
+            y + r * ROW_BYTES,
+            values + line[VALUES] * 4,
+            line[COLS],
+            np.int64(starts[r]),
+            np.int64(starts[r + 1]),
+            bias[place + r] if place >= 0 else np.float32(0.0),
+            line[RELU] != 0,
+        )
+
+
+@njit(**COMPILE)
+def weight_gradient(line, dy, x, d_values, d_biases):
+    """Add the gradients of a layer's values and biases, from tiles of inputs and of d outputs."""
+    starts = carray(ints_at(line[STARTS]), (_ANY,))
+    d_bias = carray(floats_at(d_biases), (_ANY,))
+    place = line[BIAS]
+    for r in range(line[OUT]):
+        weight_gradient_row(
+            dy + r * ROW_BYTES,
+            x,
+            d_values + line[VALUES] * 4,
+            line[COLS],
+            np.int64(starts[r]),
+            np.int64(starts[r + 1]),
+        )
+        if place >= 0:
+            d_bias[place + r] += row_sum(dy + r * ROW_BYTES)
+
+
+@njit(**COMPILE)
+def input_gradient(line, values, dy, dx, gate, gated, add):
+    """Fill the rows of dx, or add to them, with W' dy; 0 where ``gated`` and the gate is shut."""
+    col_starts = carray(ints_at(line[COL_STARTS]), (_ANY,))
+    for c in range(line[INPUTS]):
+        input_gradient_row(
+            dy,
+            dx + c * ROW_BYTES,
+            values + line[VALUES] * 4,
+            line[PERM],
+            line[ROWS],
+            np.int64(col_starts[c]),
+            np.int64(col_starts[c + 1]),
+            gate + c * ROW_BYTES,
+            gated,
+            add,
+        )
 
 
 @entry
@@ -148,28 +213,14 @@ def forward(table, values, biases, x, y, batch, tiles, step):
         step: bytes from one tile to the next; 0 where they are not needed afterwards.
     """
     layers = table.shape[0]
-    bias = carray(_floats(biases), (_ANY,))
     inputs, outputs = table[0, INPUTS], table[layers - 1, OUT]
     for first in range(0, batch, LANES):
         lanes = min(LANES, batch - first)
         at = tiles + (first // LANES) * step
         to_tile(x + first * inputs * 4, at, inputs, lanes)
         for layer in range(layers):
-            out = table[layer, OUT]
-            starts = carray(_ints(table[layer, STARTS]), (_ANY,))
-            above = at + table[layer, INPUTS] * _ROW
-            place = table[layer, BIAS]
-            for r in range(out):
-                forward_row(
-                    at,
-                    above + r * _ROW,
-                    values + table[layer, VALUES] * 4,
-                    table[layer, COLS],
-                    np.int64(starts[r]),
-                    np.int64(starts[r + 1]),
-                    bias[place + r] if place >= 0 else np.float32(0.0),
-                    table[layer, RELU] != 0,
-                )
+            above = at + table[layer, INPUTS] * ROW_BYTES
+            linear(table[layer], values, biases, at, above)
             at = above
         from_tile(at, y + first * outputs * 4, outputs, lanes)
 
@@ -193,51 +244,25 @@ def backward(table, values, dy, batch, tiles, step, scratch, width, wanted, d_va
         dx: address of rows of samples [batch, inputs], written; 0: not wanted.
     """
     layers = table.shape[0]
-    d_bias = carray(_floats(d_biases), (_ANY,))
     inputs, outputs = table[0, INPUTS], table[layers - 1, OUT]
     height = 0
     for layer in range(layers - 1):
         height += table[layer, INPUTS]
-    other = scratch + width * _ROW
+    other = scratch + width * ROW_BYTES
     for first in range(0, batch, LANES):
         lanes = min(LANES, batch - first)
         upper, lower = scratch, other
         to_tile(dy + first * outputs * 4, upper, outputs, lanes)
-        at = tiles + (first // LANES) * step + height * _ROW
+        at = tiles + (first // LANES) * step + height * ROW_BYTES
         for back in range(layers):
             layer = layers - 1 - back
             if wanted:
-                starts = carray(_ints(table[layer, STARTS]), (_ANY,))
-                place = table[layer, BIAS]
-                for r in range(table[layer, OUT]):
-                    weight_gradient_row(
-                        upper + r * _ROW,
-                        at,
-                        d_values + table[layer, VALUES] * 4,
-                        table[layer, COLS],
-                        np.int64(starts[r]),
-                        np.int64(starts[r + 1]),
-                    )
-                    if place >= 0:
-                        d_bias[place + r] += row_sum(upper + r * _ROW)
+                weight_gradient(table[layer], upper, at, d_values, d_biases)
             if layer > 0 or dx != 0:
-                col_starts = carray(_ints(table[layer, COL_STARTS]), (_ANY,))
                 gated = layer > 0 and table[layer - 1, RELU] != 0
-                for c in range(table[layer, INPUTS]):
-                    input_gradient_row(
-                        upper,
-                        lower + c * _ROW,
-                        values + table[layer, VALUES] * 4,
-                        table[layer, PERM],
-                        table[layer, ROWS],
-                        np.int64(col_starts[c]),
-                        np.int64(col_starts[c + 1]),
-                        at + c * _ROW,
-                        gated,
-                        False,
-                    )
+                input_gradient(table[layer], values, upper, lower, at, gated, False)
                 upper, lower = lower, upper
             if layer > 0:
-                at -= table[layer - 1, INPUTS] * _ROW
+                at -= table[layer - 1, INPUTS] * ROW_BYTES
         if dx != 0:
             from_tile(upper, dx + first * inputs * 4, inputs, lanes)
