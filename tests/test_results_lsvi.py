@@ -63,7 +63,7 @@ def put(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def status(summarise: ModuleType, folder: Path) -> str:
-    summarise.write_claims(None)
+    summarise.write_claims()
     claims = read_claims(folder / "claims.toml")
     return next(claim.status for claim in claims if claim.claim.endswith("lottery d=8"))
 
@@ -166,7 +166,7 @@ def test_a_scan_without_all_cells_and_seeds_supports_no_claim(
     (tmp_path / "hard_instance.csv").write_text("\n".join(lines[:-1]) + "\n")
     claims = summarise.scan_claims()
     assert [claim["measured"] is None for claim in claims] == [False, False, True, True]
-    summarise.write_claims(None)
+    summarise.write_claims()
     found = [claim.status for claim in read_claims(tmp_path / "claims.toml")]
     assert found == ["holds", "holds", "not run", "not run", "not run", "not run"]
 

@@ -1,7 +1,7 @@
-"""What the scripts here share: instances, controls, one run, and rows that survive a stop.
+"""What the scripts here share: controls and one run.
 
-A script makes a list of tasks, runs those whose row is not in its CSV file yet, in processes of
-their own, and appends each row as it comes: stopping and repeating the command goes on.
+A script makes a list of tasks and has :func:`thrifty.runs.tasks.complete` run those whose row is
+not in its CSV file yet: stopping and repeating the command goes on.
 
 Constants were chosen on seeds from 100 on, before any of these runs; these have seeds below 100.
 """
@@ -9,12 +9,8 @@ Constants were chosen on seeds from 100 on, before any of these runs; these have
 from __future__ import annotations
 
 import argparse
-import csv
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,8 +18,9 @@ from thrifty.episodic import EpisodicMDP, evaluate, optimal, uniform, worst
 from thrifty.episodic.planning import Operator
 from thrifty.episodic.risk_rollout import RiskRollout
 from thrifty.episodic.rollout import Learner
+from thrifty.runs.tasks import Task, circumstances, complete, read
 
-Task = dict[str, Any]
+__all__ = ["circumstances", "complete", "read"]
 HERE = Path(__file__).parent
 
 
@@ -72,52 +69,6 @@ def play(
         if watch is not None:
             row |= {f"{name}_{point}": value for name, value in watch().items()}
     return {**row, "regret": regret, "switches": learner.switches, "least_optimism": least}
-
-
-def complete(
-    path: Path,
-    tasks: Iterable[Task],
-    work: Callable[[Task], Mapping[str, Any]],
-    *,
-    processes: int,
-) -> None:
-    """Run the tasks that the file lacks.
-
-    Args:
-        path: CSV file; the columns of a task name its row.
-        tasks: scalars by name, the same names in each.
-        work: returns the results of a task, scalars by name, the same names for each.
-        processes: how many at a time.
-    """
-    wanted = list(tasks)
-    names = list(wanted[0])
-    done = {tuple(row[name] for name in names) for row in read(path)}
-    missing = [t for t in wanted if tuple(str(t[name]) for name in names) not in done]
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(processes) as pool:
-        results = zip(missing, pool.map(work, missing), strict=True)
-        for number, (task, result) in enumerate(results, 1):
-            _append(path, {**task, **result})
-            if number % 20 == 0 or number == len(missing):
-                print(f"{path.name}: {number} of {len(missing)}", flush=True)
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, as texts; none where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _append(path: Path, row: Task) -> None:
-    new = not path.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def slope(points: Sequence[int], regrets: Sequence[float]) -> float:

@@ -1,6 +1,6 @@
 """Turn the rows of the other scripts into pictures, summary.md and claims.toml.
 
-    python results/icvar/summarise.py [--hours 1.0] [--out FOLDER]
+    python results/icvar/summarise.py [--out FOLDER]
 
 Means over seeds; intervals are 95 % percentile bootstraps over seeds. A claim whose rows are not
 there yet is written down as not run.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import HERE, read, slope
+from measure import HERE, circumstances, read, slope
 from numpy.typing import NDArray
 
 from thrifty.report.claims import read_claims
@@ -74,6 +74,7 @@ class Summary:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.hardware, self.hours = circumstances(folder)
         self.text = ["# Iterated CVaR: what our runs say", ""]
         self.claims: list[dict[str, Any]] = []
         self.seeds: list[int] = []
@@ -102,7 +103,7 @@ class Summary:
             bound = float(expected[3:])
             holds = value <= bound if expected.startswith("<=") else value >= bound
             row |= {"measured": value, "interval": [low, high], "seeds": self.seeds}
-            row |= {"hardware": "AMD EPYC, 2 cores, one thread a run"}
+            row |= {"hardware": self.hardware}
             row["status"] = "holds" if holds else "failed"
         self.claims.append(row)
 
@@ -111,13 +112,13 @@ class Summary:
         self.text += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
         self.text += ["| " + " | ".join(map(str, row)) + " |" for row in rows] + [""]
 
-    def write(self, hours: float | None) -> None:
+    def write(self) -> None:
         """Write summary.md and claims.toml."""
         (self.folder / "summary.md").write_text("\n".join(self.text), encoding="utf-8")
         lines = ["# Claims about iterated CVaR learners. Rows: results/icvar/run.sh."]
         for row in self.claims:
-            if hours is not None and row["status"] != "not run":
-                row["hours"] = hours
+            if self.hours is not None and row["status"] != "not run":
+                row["hours"] = round(self.hours, 2)
             lines += ["", "[[claims]]", *(f"{k} = {json.dumps(v)}" for k, v in row.items())]
         path = self.folder / "claims.toml"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -372,13 +373,12 @@ def replay(summary: Summary) -> None:
 def main() -> None:
     """Write everything."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hours", type=float, help="of computing, all scripts together")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the CSV files")
     options = parser.parse_args()
     summary = Summary(options.out)
     for part in (policies, regret, hard_chain, classes, comparisons, replay):
         part(summary)
-    summary.write(options.hours)
+    summary.write()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What the scripts here share: the families, the learners, one run, and rows that survive a stop.
+"""What the scripts here share: the families, the learners, one run.
 
-A script makes a list of tasks, runs those whose row is not in its CSV file yet, in processes of
-their own, and appends each row as it comes: stopping and repeating the command goes on.
+A script makes a list of tasks and has :func:`thrifty.runs.tasks.complete` run those whose row is
+not in its CSV file yet: stopping and repeating the command goes on.
 
 Tuning and evaluation draw different instances and different trajectories: seeds from TUNING on are
 for tuning only. Seeds 0 to 9 are not used: they were seen when these scripts tuned with three seeds
@@ -10,10 +10,7 @@ and, on the hard instance, at K = 1e4 alone, which chose pairs that fail elsewhe
 
 from __future__ import annotations
 
-import csv
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +31,15 @@ from thrifty.episodic.lsvi_ucb import LSVIUCB
 from thrifty.episodic.lsvi_ucb_plus import LSVIUCBPlus
 from thrifty.episodic.simulator import new_simulator, starts
 from thrifty.episodic.weighting import practical_weighting
+from thrifty.runs.tasks import Task, circumstances, complete, read
+
+__all__ = ["circumstances", "complete", "read"]
 
 HERE = Path(__file__).parent
 SEEDS = range(10, 20)
 TUNING = 1000  # seeds from here on are for tuning
 REGULARISERS = (1.0, 0.1, 0.01, 0.001, 0.0001)
 BETAS = (0.05, 0.1, 0.3, 1.0, 3.0)
-
-Task = dict[str, Any]
 
 
 def family(name: str, seed: int, K: int) -> LinearMDP:
@@ -105,53 +103,3 @@ def play(mdp: LinearMDP, made: Any, K: int, seed: int, points: Sequence[int] = (
     for k in points:
         row[f"regret_{k}"] = float(run.regret[k - 1])
     return row
-
-
-def complete(
-    path: Path,
-    tasks: Iterable[Task],
-    work: Callable[[Task], Mapping[str, Any]],
-    *,
-    processes: int,
-) -> list[Task]:
-    """Run the tasks that the file lacks, and return the rows of all.
-
-    Args:
-        path: CSV file; the columns of a task name its row.
-        tasks: scalars by name, the same names in each.
-        work: returns the results of a task, scalars by name, the same names for each.
-        processes: how many at a time.
-    """
-    wanted = list(tasks)
-    names = list(wanted[0])
-    done = {tuple(row[name] for name in names): row for row in read(path)}
-    missing = [t for t in wanted if tuple(str(t[name]) for name in names) not in done]
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(processes) as pool:
-        for number, (task, result) in enumerate(
-            zip(missing, pool.map(work, missing), strict=True), 1
-        ):
-            row = {key: str(value) for key, value in {**task, **result}.items()}
-            _append(path, row)
-            done[tuple(row[name] for name in names)] = row
-            if number % 50 == 0 or number == len(missing):
-                print(f"{path.name}: {number} of {len(missing)}", flush=True)
-    return [done[tuple(str(t[name]) for name in names)] for t in wanted]
-
-
-def read(path: Path) -> list[Task]:
-    """Return the rows of a CSV file, as texts; none where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _append(path: Path, row: Task) -> None:
-    new = not path.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)

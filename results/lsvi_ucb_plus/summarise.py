@@ -1,6 +1,6 @@
 """Turn the rows of the other scripts into pictures, summary.md and claims.toml.
 
-    python results/lsvi_ucb_plus/summarise.py [--hours 1.0]
+    python results/lsvi_ucb_plus/summarise.py
 
 Means over seeds; intervals are 95 % percentile bootstraps over seeds. A claim is written down as
 not run until all of its rows are there: every cell, every seed, all episodes. Rows of more than one
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from hard_instance import EPISODES, KINDS, SIZES, cells, scale
-from measure import BETAS, FAMILIES, HERE, REGULARISERS, SEEDS, read
+from measure import BETAS, FAMILIES, HERE, REGULARISERS, SEEDS, circumstances, read
 from weighted import KINDS as LEARNERS
 
 from thrifty.report.claims import read_claims
@@ -306,8 +306,9 @@ def weighted_claims() -> list[dict[str, Any]]:
     return claims
 
 
-def write_claims(hours: float | None) -> None:
+def write_claims() -> None:
     """Write claims.toml, its status following from the numbers."""
+    hardware, hours = circumstances(HERE)
     lines = ["# Claims about LSVI-UCB+ (Hu et al., ICML 2022). Rows: results/lsvi_ucb_plus/run.sh."]
     for claim in scan_claims() + weighted_claims():
         measured = None if claim["measured"] is None else round(claim["measured"], 3)
@@ -316,11 +317,11 @@ def write_claims(hours: float | None) -> None:
         row: dict[str, Any] = {**claim, "tolerance": 0, "status": status}
         if measured is not None:
             row |= {"measured": measured, "seeds": list(SEEDS)}
-            row["hardware"] = "AMD EPYC, 2 cores, one thread a run"
+            row["hardware"] = hardware
             if claim.get("interval"):
                 row["interval"] = [round(end, 3) for end in claim["interval"]]
             if hours is not None:
-                row["hours"] = hours
+                row["hours"] = round(hours, 2)
         lines += ["", "[[claims]]"]
         lines += [f"{key} = {json.dumps(value)}" for key, value in row.items() if value is not None]
     path = HERE / "claims.toml"
@@ -330,9 +331,7 @@ def write_claims(hours: float | None) -> None:
 
 def main() -> None:
     """Write everything."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hours", type=float, help="of computing, all scripts together")
-    options = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__).parse_args()
     text = ["# LSVI-UCB+: what our runs say", ""]
     if read(HERE / "hard_controls.csv"):  # written last
         draw_scan()
@@ -352,7 +351,7 @@ def main() -> None:
     if read(HERE / "curves.csv"):
         draw_curves()
     (HERE / "summary.md").write_text("\n".join(text), encoding="utf-8")
-    write_claims(options.hours)
+    write_claims()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,118 @@
+"""A table of results, one row a task, computed in processes; stopping and repeating goes on.
+
+A task is a dictionary of scalars that names its row. Rows stand in a CSV file and are appended as
+they come, so a stop loses the tasks at work and no more. Beside it, ``machines.jsonl`` tells for
+every time that rows were computed on what machine, with which versions, and how long it took.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from thrifty.runs.environment import describe_environment
+
+MACHINES = "machines.jsonl"
+Task = dict[str, Any]
+Row = dict[str, str]
+
+
+def complete(
+    path: Path,
+    tasks: Iterable[Task],
+    work: Callable[[Task], Mapping[str, Any]],
+    *,
+    processes: int,
+) -> list[Row]:
+    """Run the tasks that the file lacks, and return the rows of all.
+
+    Args:
+        path: CSV file; the columns of a task name its row.
+        tasks: scalars by name, the same names in each.
+        work: returns the results of a task, scalars by name, the same names for each; a function
+            of a module, for it is sent to other processes.
+        processes: how many at a time, one thread each.
+
+    Returns:
+        The rows in the order of the tasks, every value as text.
+    """
+    wanted = list(tasks)
+    if not wanted:
+        return []
+    names = list(wanted[0])
+    done = {tuple(row[name] for name in names): row for row in read(path)}
+    missing = [t for t in wanted if tuple(str(t[name]) for name in names) not in done]
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    made, seconds = 0, 0.0
+    try:
+        with ProcessPoolExecutor(processes) as pool:
+            results = pool.map(partial(_timed, work), missing)
+            for task, (result, taken) in zip(missing, results, strict=True):
+                row = {key: str(value) for key, value in {**task, **result}.items()}
+                _append(path, row)
+                done[tuple(row[name] for name in names)] = row
+                made, seconds = made + 1, seconds + taken
+                if made % 20 == 0 or made == len(missing):
+                    print(f"{path.name}: {made} of {len(missing)}", flush=True)
+    finally:
+        if made:
+            _note(path, made, seconds)
+    return [done[tuple(str(t[name]) for name in names)] for t in wanted]
+
+
+def read(path: Path) -> list[Row]:
+    """Return the rows of a CSV file, as texts; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def circumstances(folder: Path) -> tuple[str, float | None]:
+    """Return on what the rows of a folder were computed, in words, and the processor hours.
+
+    Args:
+        folder: of the CSV files.
+
+    Returns:
+        Machines, "" where nothing is noted; hours of all of them together, None likewise.
+    """
+    path = folder / MACHINES
+    if not path.exists():
+        return "", None
+    notes = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    machines = sorted({f"{n['hardware']['cpu']}, {n['hardware']['cores']} cores" for n in notes})
+    hours = sum(float(note["processor_hours"]) for note in notes)
+    return "; ".join(machines) + ", one thread a run", hours
+
+
+def _timed(
+    work: Callable[[Task], Mapping[str, Any]], task: Task
+) -> tuple[Mapping[str, Any], float]:
+    begin = time.process_time()
+    result = work(task)
+    return result, time.process_time() - begin
+
+
+def _append(path: Path, row: Row) -> None:
+    new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def _note(path: Path, rows: int, seconds: float) -> None:
+    note = {"file": path.name, "rows": rows, "processor_hours": round(seconds / 3600, 4)}
+    note |= describe_environment()
+    with (path.parent / MACHINES).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(note) + "\n")
