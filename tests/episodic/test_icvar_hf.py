@@ -252,8 +252,9 @@ def test_bad_input() -> None:
             ICVaRHF(mdp, features, source(mdp, 1), risk_level=0.5, **settings)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="risk_level"):
         ICVaRHF(mdp, features, source(mdp, 1), risk_level=-0.5)
-    with pytest.raises(ValueError, match="features must be"):
-        ICVaRHF(mdp, features[:-1], source(mdp, 1), risk_level=0.5)
+    for wrong in (features[:-1], features[..., :0]):
+        with pytest.raises(ValueError, match="features must be"):
+            ICVaRHF(mdp, wrong, source(mdp, 1), risk_level=0.5)
     other = ICVaRG(mdp, mdp.P[:1], risk_level=0.4)
     with pytest.raises(ValueError, match="same risk_level"):
         ICVaRHF(mdp, features, source(mdp, 1), risk_level=0.5, transitions=other)

@@ -96,9 +96,10 @@ class ICVaRHF:
         seed: int = 0,
     ) -> None:
         features = np.asarray(features, dtype=np.float64)
-        if features.shape[:2] != (mdp.S, mdp.A) or features.ndim != 3:
+        if features.shape[:2] != (mdp.S, mdp.A) or features.ndim != 3 or not features.size:
             raise ValueError(
-                f"features must be [S, A, d] with S={mdp.S}, A={mdp.A}, not {list(features.shape)}"
+                f"features must be [S, A, d] with S={mdp.S}, A={mdp.A}, d at least 1, not "
+                f"{list(features.shape)}"
             )
         if not np.isfinite(features).all():
             raise ValueError("features must be finite")
