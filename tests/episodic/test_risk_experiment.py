@@ -164,7 +164,7 @@ def test_a_person_is_waited_for_and_the_session_replayed(
     stream = [record for record in experiment.records() if record is not None]
     end = stream[-1]
     assert person.pauses > 0
-    assert end["queries"] >= 3
+    assert end["queries"] >= 2
     # The same files again: nobody is asked, and every record is the same.
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("nobody is to be asked"))
@@ -184,7 +184,7 @@ def test_it_goes_on_without_waiting_if_told_so(tmp_path: Path) -> None:
     experiment.place(tmp_path)
     end = [record for record in experiment.records() if record is not None][-1]
     assert (end["step"], end["labels"]) == (60, 0)
-    assert end["queries"] == 3, "the queue is full"
+    assert 1 <= end["queries"] <= 3, "the queue holds three, and no pair is asked about twice"
 
 
 def test_bad_input() -> None:

@@ -228,6 +228,7 @@ def make_learner(
         annotators=algorithm.annotators,
         queue=algorithm.queue,
         threshold=algorithm.threshold,
+        distinct=algorithm.annotator == "person",
         repeat_every=algorithm.repeat_every,
         seed=seed,
     )
