@@ -105,11 +105,26 @@ def test_a_line_cut_off_is_left_out_removed_and_reported(tmp_path: Path, kept: i
 
     fresh = LabelFolder(tmp_path)
     assert [label.query for label in fresh.labels()] == [0]
-    assert "cut off" in fresh.reports[0]
+    assert "broken and left out" in fresh.reports[0]
     assert [one.number for one in unanswered(fresh.queries(), fresh.labels(), "ann")] == [1, 2]
     fresh.answer(Label(2, "ann", "equal"))  # the rest is not glued to the new line
     assert "removed" in fresh.reports[1]
     assert [label.query for label in LabelFolder(tmp_path).labels()] == [0, 2]
+
+
+@pytest.mark.parametrize("broken", [b'{"query": 1, "anno\n', b"\0\0\0\0\n", b"[1]\n", b"\n"])
+def test_a_broken_last_line_with_its_end_is_left_out_too(tmp_path: Path, broken: bytes) -> None:
+    folder = asked(tmp_path)
+    folder.answer(Label(0, "ann", "A"))
+    with open(tmp_path / LABELS, "ab") as file:
+        file.write(broken)
+    fresh = LabelFolder(tmp_path)
+    assert [label.query for label in fresh.labels()] == [0]
+    assert f"broken and left out ({len(broken)} bytes)" in fresh.reports[0]
+    fresh.answer(Label(1, "ann", "B"))
+    again = LabelFolder(tmp_path)
+    assert [label.query for label in again.labels()] == [0, 1]
+    assert not again.reports
 
 
 def test_a_whole_line_without_its_end_counts(tmp_path: Path) -> None:
@@ -149,7 +164,7 @@ def test_a_label_that_is_none(tmp_path: Path, entry: dict[str, object], message:
     folder = asked(tmp_path)
     line = {"query": 0, "annotator": "ann", "answer": "A", **entry}
     (tmp_path / LABELS).write_text(json.dumps(line) + "\n")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=rf"labels\.jsonl, line 1: .*{message}"):
         folder.labels()
 
 
