@@ -203,6 +203,27 @@ def test_a_second_start_takes_in_the_same_labels_at_the_same_moments(tmp_path: P
     assert [entry["number"] for entry in entries if "number" in entry] == list(range(6))
 
 
+def test_a_learner_stopped_while_it_waits_takes_in_what_is_new_after_its_start(
+    tmp_path: Path,
+) -> None:
+    folder, page = LabelFolder(tmp_path), LabelFolder(tmp_path)
+    folder.ask(query(0))
+    page.answer(Label(0, "ann", "A"))
+    assert folder.collect(2) == [Change(0, 1.0, 1)]  # it goes on waiting before episode 2
+
+    page.answer(Label(0, "bob", "B"))
+    again = LabelFolder(tmp_path)
+    assert again.collect(2) == [Change(0, 1.0, 1)]
+    assert again.collect(2) == [Change(0, 0.0, 1)]
+    again.ask(query(1, 2))  # the episode is played now
+    page.answer(Label(1, "ann", "A"))
+    replay, third = LabelFolder(tmp_path, replay=True), LabelFolder(tmp_path)
+    assert replay.collect(2) == [Change(0, 1.0, 1), Change(0, 0.0, 1)]
+    assert third.collect(2) == [Change(0, 1.0, 1), Change(0, 0.0, 1)]
+    assert third.collect(2) == [], "it had not seen the third label when it played this episode"
+    assert third.collect(3) == [Change(1, 1.0, 1)]
+
+
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     asked(tmp_path)
     with pytest.raises(ValueError, match="no such query 0"):

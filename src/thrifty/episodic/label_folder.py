@@ -56,7 +56,7 @@ class LabelFolder:
         self._asked: dict[int, Query] = {}
         self._answers: dict[int, dict[str, Label]] = {}
         self._taken: dict[int, int] = {}
-        self._horizon = -1
+        self._horizon = self._asked_until = -1
         self._read = False
 
     # ------------------------------------------------------------------ reading
@@ -155,17 +155,18 @@ class LabelFolder:
         """Return what is new to the learner before an episode, in the order of the file.
 
         Up to the last episode that the folder tells of, this is what was taken in then; beyond it,
-        whatever labels are new, and the folder notes how many.
+        whatever labels are new, and the folder notes how many. Before the last one, too, what is
+        new follows what was taken in, unless that episode was played and ended with a query: a
+        learner may have been stopped while it waited there.
 
         Args:
             episode: the one to come; never lower than at the call before.
         """
         self._follow()
-        if self.replay or episode <= self._horizon:
-            stop = self._taken.get(episode, self.position)
-            labels = self.labels() if stop > self.position else []
-        else:
-            labels = self.labels()
+        stop = self._taken.get(episode, self.position)
+        labels = self.labels()
+        played = self.replay or episode < self._horizon or episode <= self._asked_until
+        if not played and stop <= self.position:
             stop = len(labels)
             if stop > self.position:
                 self._append(QUERIES, {"taken": [episode, stop]})
@@ -226,6 +227,7 @@ class LabelFolder:
                 self._horizon = max(self._horizon, event.episode)
             else:
                 self._asked[event.number] = event
+                self._asked_until = max(self._asked_until, event.episode)
                 self._horizon = max(self._horizon, event.episode)
 
     def _append(self, name: str, entry: dict[str, Any]) -> None:
