@@ -96,3 +96,14 @@ def test_it_serves_the_page(run: Path, number: signal.Signals) -> None:
     server.send_signal(number)
     said, _ = server.communicate(timeout=60)
     assert (server.returncode, said) == (0, "stopped: 0 of 1 questions answered by person\n")
+
+
+def test_a_run_that_asks_people_says_where_to_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "icvar.hf_lava", "--steps", "3", "--algorithm.no-wait", "--quiet"]
+    assert cli.main([*words, "--out", str(tmp_path / "a")]) == 0
+    assert "thrifty label" not in capsys.readouterr().out
+    assert cli.main([*words, "--annotator", "person", "--out", str(tmp_path / "b")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"answer its questions with: thrifty label {tmp_path / 'b'}\n")

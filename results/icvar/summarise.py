@@ -107,6 +107,11 @@ class Summary:
             row["status"] = "holds" if holds else "failed"
         self.claims.append(row)
 
+    def head(self, title: str, about: str, *figures: str) -> None:
+        """Begin a part: its title, what its table holds, and its figures by name."""
+        self.text += [f"## {title}", "", about, ""]
+        self.text += [f"![{title}: {name}]({name}.png)" for name in figures] + [""]
+
     def table(self, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Add a table."""
         self.text += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -180,6 +185,15 @@ def regret(summary: Summary) -> None:
                       "log-log slope of mean regret, last decade", "<= 0.6", None)  # fmt: skip
         summary.claim(text, "control", metric, "<= 0.1", None)
         return
+    names = dict.fromkeys(row["instance"] for row in rows)
+    summary.head(
+        "Regret on fixed instances",
+        "Mean regret of the iterated CVaR after all episodes with its interval, the log-log slope "
+        "of the mean over the last decade, and the exact regret of the uniform and of the "
+        "risk-neutral policy. Greedy is the same learner without a bonus.",
+        *(f"regret_{name.replace(' ', '_')}" for name in names),
+        "risk_levels",
+    )
     head = ("instance", "alpha", "learner", "regret", "slope", "uniform's", "risk-neutral's")
     summary.table(head, table)
     cells = grouped([row for row in rows if row["learner"] == "optimistic"],
@@ -240,6 +254,20 @@ def hard_chain(summary: Summary) -> None:
     axes.set_ylabel("R(K) / ((d-1) L √(K / α^n))")
     legend(figure, axes)
     figure.savefig(summary.folder / "hard_chain.png", dpi=160)
+    summary.head(
+        "Linear hard chain, by the multiplier s of its gap",
+        "Mean R(K) over (d-1) L sqrt(K / alpha^n) with its interval, beside the exact ratios of "
+        "the uniform and the worst policy. Learning shows where s grows and the ratio does not.",
+        "hard_chain",
+    )
+    table = []
+    for (kind, K, s_text), own in grouped(rows, "learner", "K", "s").items():
+        ratio = column(own, "ratio")
+        found = bootstrap(len(ratio), lambda seeds, r=ratio: float(r[seeds].mean()))  # type: ignore[misc]
+        table.append((kind, K, s_text, "{:.3g} [{:.3g}, {:.3g}]".format(*found),
+                      f"{column(own, 'uniform_ratio').mean():.3g}",
+                      f"{column(own, 'worst_ratio').mean():.3g}"))  # fmt: skip
+    summary.table(("learner", "K", "s", "ratio", "uniform's", "worst's"), table)
     longest = max(rows, key=lambda row: (int(row["K"]), float(row["s"])))
     last = [
         row for row in rows
@@ -277,6 +305,12 @@ def classes(summary: Summary) -> None:
     axes.set_ylabel("active kernels per stage")
     legend(figure, axes)
     figure.savefig(summary.folder / "classes.png", dpi=160)
+    summary.head(
+        "ICVaR-G on a class of 60 kernels",
+        "Active kernels per stage, the share of runs that kept the truth at every stage, and mean "
+        "regret beside the uniform policy's.",
+        "classes",
+    )
     head = ("width", "alpha", "active at the end", "truth kept", "regret", "uniform's")
     summary.table(head, table)
     theory = [row for row in rows if row["constants"] == "theory"]
@@ -300,6 +334,12 @@ def comparisons(summary: Summary) -> None:
         K = int(own[0]["K"])
         table.append((level, kind, m, "{:.4g} [{:.4g}, {:.4g}]".format(*found),
                       f"{column(own, 'uniform').mean() * K:.4g}"))  # fmt: skip
+    summary.head(
+        "ICVaR-HF: m annotators per query",
+        "Mean regret with its interval, known kernel, three instances. The figure is of annotators "
+        "as the model assumes; its exponents with their intervals are in claims.toml.",
+        "comparisons",
+    )
     summary.table(("alpha", "annotators", "m", "regret", "uniform's"), table)
     assumed = [row for row in rows if row["annotator"] == "as assumed"]
     figure, axes = panel(3.0)
@@ -335,20 +375,29 @@ def policies(summary: Summary) -> None:
     levels = grouped(rows, "risk_level")
     table = []
     figure, axes = panel(3.2)
-    for number, ((level,), own) in enumerate(levels.items()):
+    for (level,), own in levels.items():
         mean = {n: column(own, n).mean() for n in ("value", "optimum", "expected_return", "lava")}
         picture = "<br>".join(f"`{line}`" for line in own[0]["picture"].split("/"))
         table.append((level, *(f"{value:.4g}" for value in mean.values()), picture))
-        pairs = [part.split(":") for part in own[0]["returns"].split()]
-        returns, masses = np.array(pairs, dtype=float).T
-        axes.step([0.0, *returns], [0.0, *np.cumsum(masses)], where="post",
+    # Levels that found policies with the same distribution (of the first seed) share a line.
+    shared = grouped([own[0] for own in levels.values()], "returns")
+    parts = {told: [part.split(":") for part in told[0].split()] for told in shared}
+    most = max(float(value) for pairs in parts.values() for value, _ in pairs)
+    for number, (told, own) in enumerate(shared.items()):
+        returns, masses = np.array(parts[told], dtype=float).T
+        axes.step([0.0, *returns, 1.05 * most], [0.0, *np.cumsum(masses), 1.0], where="post",
                   color=PALETTE[number % len(PALETTE)],
-                  linestyle=LINE_STYLES[number // len(PALETTE) % len(LINE_STYLES)],
-                  lw=1.4, label=f"alpha {level}")  # fmt: skip
+                  linestyle=LINE_STYLES[number % len(LINE_STYLES)], lw=1.4,
+                  label="alpha " + ", ".join(row["risk_level"] for row in own))  # fmt: skip
     axes.set_xlabel("return")
     axes.set_ylabel("probability of at most this return")
     legend(figure, axes)
     figure.savefig(summary.folder / "returns.png", dpi=160)
+    summary.head(
+        "The lava grid at several risk levels",
+        "Means over seeds of the policy found; the map is the first seed's (o: where it walks).",
+        "returns",
+    )
     summary.table(("alpha", "V_1", "optimum", "expected return", "meets lava", "map"), table)
     loss = np.array([column(own, "optimum") - column(own, "value") for own in levels.values()])
     found = bootstrap(loss.shape[1], lambda seeds: float(loss[:, seeds].max()))
@@ -363,6 +412,11 @@ def replay(summary: Summary) -> None:
     if not rows:
         summary.claim(text, "ours", metric, ">= 1", None)
         return
+    summary.head(
+        "Sessions with a person (a script), replayed from their files",
+        "Questions asked, lines of the label file, answers taken back, labels learned from, and "
+        "whether the replay made the same records and the same policy (1: it did).",
+    )
     names = ("seed", "queries", "lines", "undone", "labels", "same_records", "same_policy", "value")
     summary.table(names, [tuple(row[name] for name in names) for row in rows])
     same = column(rows, "same_records") * column(rows, "same_policy")

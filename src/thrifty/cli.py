@@ -192,6 +192,8 @@ def _execute(run: Run, *, tensorboard: bool = False, quiet: bool = False) -> int
     from thrifty.runs import execute
 
     folder = shlex.quote(str(run.directory))
+    if getattr(getattr(run.config, "algorithm", None), "annotator", None) == "person":
+        print(f"answer its questions with: thrifty label {folder}", flush=True)
     with contextlib.ExitStack() as stack:
         callbacks: list[Any] = []
         if tensorboard:

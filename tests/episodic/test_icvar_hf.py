@@ -236,6 +236,40 @@ def test_it_goes_on_with_what_it_has_and_asks_no_more_than_the_queue_holds(tmp_p
     assert learner.blocked
 
 
+def test_people_are_asked_about_two_clips_once_and_waited_for_when_nothing_new_comes_up(
+    tmp_path: Path,
+) -> None:
+    # A deterministic chain: a policy's clip is the same whenever it is played.
+    P = np.zeros((S, A, S))
+    P[np.arange(S)[:, None], np.arange(A), (np.arange(S)[:, None] + np.arange(A)) % S] = 1.0
+    _, features = instance(8)
+    mdp = EpisodicMDP.from_arrays(P, features @ np.array([0.1, 0.9, 0.4]), horizon=H)
+    judge = SimulatedAnnotator(r=mdp.r, scale=50.0)
+    pairs = {}
+    for distinct in (False, True):
+        (tmp_path / str(distinct)).mkdir()
+        folder = LabelFolder(tmp_path / str(distinct))
+        learner = ICVaRHF(
+            mdp, features, folder, risk_level=0.5, scale=4.0, reference="best", distinct=distinct
+        )
+        rollout, waited = Rollout(mdp, learner, 0), 0
+        while rollout.episodes < 60:
+            rollout.advance(1)
+            learner.collect()
+            if learner.blocked:
+                waited += 1
+                for query in unanswered(folder.queries(), folder.labels(), "ann"):
+                    better = judge.probability(query.A, query.B) > 0.5
+                    folder.answer(Label(query.number, "ann", "A" if better else "B"))
+                learner.collect()
+                assert not learner.blocked
+        pairs[distinct] = [frozenset((query.A, query.B)) for query in folder.queries()]
+        if distinct:
+            assert waited > 0, "a single question is waited for, though the queue holds ten"
+    assert len(pairs[True]) == len(set(pairs[True])) > 1
+    assert len(pairs[False]) > len(set(pairs[False])), "the case meant here did not arise"
+
+
 def test_bad_input() -> None:
     mdp, features = instance()
     for settings, message in (
@@ -252,8 +286,9 @@ def test_bad_input() -> None:
             ICVaRHF(mdp, features, source(mdp, 1), risk_level=0.5, **settings)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="risk_level"):
         ICVaRHF(mdp, features, source(mdp, 1), risk_level=-0.5)
-    with pytest.raises(ValueError, match="features must be"):
-        ICVaRHF(mdp, features[:-1], source(mdp, 1), risk_level=0.5)
+    for wrong in (features[:-1], features[..., :0]):
+        with pytest.raises(ValueError, match="features must be"):
+            ICVaRHF(mdp, wrong, source(mdp, 1), risk_level=0.5)
     other = ICVaRG(mdp, mdp.P[:1], risk_level=0.4)
     with pytest.raises(ValueError, match="same risk_level"):
         ICVaRHF(mdp, features, source(mdp, 1), risk_level=0.5, transitions=other)

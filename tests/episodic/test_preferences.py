@@ -105,11 +105,26 @@ def test_a_line_cut_off_is_left_out_removed_and_reported(tmp_path: Path, kept: i
 
     fresh = LabelFolder(tmp_path)
     assert [label.query for label in fresh.labels()] == [0]
-    assert "cut off" in fresh.reports[0]
+    assert "broken and left out" in fresh.reports[0]
     assert [one.number for one in unanswered(fresh.queries(), fresh.labels(), "ann")] == [1, 2]
     fresh.answer(Label(2, "ann", "equal"))  # the rest is not glued to the new line
     assert "removed" in fresh.reports[1]
     assert [label.query for label in LabelFolder(tmp_path).labels()] == [0, 2]
+
+
+@pytest.mark.parametrize("broken", [b'{"query": 1, "anno\n', b"\0\0\0\0\n", b"[1]\n", b"\n"])
+def test_a_broken_last_line_with_its_end_is_left_out_too(tmp_path: Path, broken: bytes) -> None:
+    folder = asked(tmp_path)
+    folder.answer(Label(0, "ann", "A"))
+    with open(tmp_path / LABELS, "ab") as file:
+        file.write(broken)
+    fresh = LabelFolder(tmp_path)
+    assert [label.query for label in fresh.labels()] == [0]
+    assert f"broken and left out ({len(broken)} bytes)" in fresh.reports[0]
+    fresh.answer(Label(1, "ann", "B"))
+    again = LabelFolder(tmp_path)
+    assert [label.query for label in again.labels()] == [0, 1]
+    assert not again.reports
 
 
 def test_a_whole_line_without_its_end_counts(tmp_path: Path) -> None:
@@ -149,7 +164,7 @@ def test_a_label_that_is_none(tmp_path: Path, entry: dict[str, object], message:
     folder = asked(tmp_path)
     line = {"query": 0, "annotator": "ann", "answer": "A", **entry}
     (tmp_path / LABELS).write_text(json.dumps(line) + "\n")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=rf"labels\.jsonl, line 1: .*{message}"):
         folder.labels()
 
 
@@ -186,6 +201,27 @@ def test_a_second_start_takes_in_the_same_labels_at_the_same_moments(tmp_path: P
     # No query stands twice in the file.
     entries = [json.loads(line) for line in (tmp_path / QUERIES).read_text().splitlines()]
     assert [entry["number"] for entry in entries if "number" in entry] == list(range(6))
+
+
+def test_a_learner_stopped_while_it_waits_takes_in_what_is_new_after_its_start(
+    tmp_path: Path,
+) -> None:
+    folder, page = LabelFolder(tmp_path), LabelFolder(tmp_path)
+    folder.ask(query(0))
+    page.answer(Label(0, "ann", "A"))
+    assert folder.collect(2) == [Change(0, 1.0, 1)]  # it goes on waiting before episode 2
+
+    page.answer(Label(0, "bob", "B"))
+    again = LabelFolder(tmp_path)
+    assert again.collect(2) == [Change(0, 1.0, 1)]
+    assert again.collect(2) == [Change(0, 0.0, 1)]
+    again.ask(query(1, 2))  # the episode is played now
+    page.answer(Label(1, "ann", "A"))
+    replay, third = LabelFolder(tmp_path, replay=True), LabelFolder(tmp_path)
+    assert replay.collect(2) == [Change(0, 1.0, 1), Change(0, 0.0, 1)]
+    assert third.collect(2) == [Change(0, 1.0, 1), Change(0, 0.0, 1)]
+    assert third.collect(2) == [], "it had not seen the third label when it played this episode"
+    assert third.collect(3) == [Change(1, 1.0, 1)]
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:

@@ -18,9 +18,14 @@ from thrifty.episodic.label_folder import LabelFolder
 from thrifty.episodic.lava_grid import LavaGrid
 from thrifty.episodic.preferences import Label, unanswered
 from thrifty.episodic.risk_config import (
+    FeaturesConfig,
+    ICVaRBPIConfig,
     ICVaRGConfig,
     ICVaRLConfig,
     ICVaRRMConfig,
+    InstanceConfig,
+    InventoryConfig,
+    KernelClassConfig,
     MixtureConfig,
     RiskConfig,
     TwoDoorConfig,
@@ -102,6 +107,34 @@ def test_constants_of_theory(kind: Any) -> None:
         both.build(0)
 
 
+@pytest.mark.parametrize(
+    ("instance", "message"),
+    [
+        (MixtureConfig(dimension=0), "dimension must be a whole number of at least 1, not 0"),
+        (MixtureConfig(instance_seed=-1), "instance_seed must be a whole number of at least 0"),
+        (KernelClassConfig(members=0), "members must be a whole number of at least 1, not 0"),
+        (KernelClassConfig(states=-1), "states must be a whole number of at least 1, not -1"),
+        (FeaturesConfig(dimension=0), "dimension must be a whole number of at least 1, not 0"),
+        (InventoryConfig(shock=2.0), "shock 2.0 is not in"),
+    ],
+)
+def test_an_instance_of_no_size_is_refused_by_name(instance: InstanceConfig, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RiskConfig(instance=instance).build(0)
+
+
+@pytest.mark.parametrize("kind", [ICVaRLConfig, ICVaRRMConfig, ICVaRGConfig, ICVaRBPIConfig])
+@pytest.mark.parametrize("delta", [0.0, 1.0, -0.1, float("nan")])
+def test_theory_needs_a_probability_of_failure(kind: Any, delta: float) -> None:
+    instances: dict[Any, InstanceConfig] = {
+        ICVaRGConfig: KernelClassConfig(), ICVaRLConfig: MixtureConfig()
+    }  # fmt: skip
+    instance = instances.get(kind, TwoDoorConfig())
+    config = RiskConfig(instance=instance, algorithm=kind(constants="theory", delta=delta))
+    with pytest.raises(ValueError, match=r"delta must lie in \(0, 1\)"):
+        config.build(0)
+
+
 class Person:
     """Answers the oldest open query whenever the experiment pauses."""
 
@@ -131,7 +164,7 @@ def test_a_person_is_waited_for_and_the_session_replayed(
     stream = [record for record in experiment.records() if record is not None]
     end = stream[-1]
     assert person.pauses > 0
-    assert end["queries"] >= 3
+    assert end["queries"] >= 2
     # The same files again: nobody is asked, and every record is the same.
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("nobody is to be asked"))
@@ -151,7 +184,7 @@ def test_it_goes_on_without_waiting_if_told_so(tmp_path: Path) -> None:
     experiment.place(tmp_path)
     end = [record for record in experiment.records() if record is not None][-1]
     assert (end["step"], end["labels"]) == (60, 0)
-    assert end["queries"] == 3, "the queue is full"
+    assert 1 <= end["queries"] <= 3, "the queue holds three, and no pair is asked about twice"
 
 
 def test_bad_input() -> None:

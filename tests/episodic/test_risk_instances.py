@@ -137,6 +137,8 @@ def test_bad_input() -> None:
         two_door(safe=1.0)
     with pytest.raises(ValueError, match="rush"):
         inventory(capacity=3)
+    with pytest.raises(ValueError, match="shock"):
+        inventory(shock=1.5)
     with pytest.raises(ValueError, match="horizon"):
         LavaGrid(horizon=9)
     with pytest.raises(ValueError, match="branching"):

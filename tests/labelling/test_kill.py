@@ -67,7 +67,7 @@ def test_a_line_cut_off_is_told_at_the_start_and_repaired(run: Path) -> None:
         assert client.state()["query"]["number"] == 0
         assert client.answer(0, "skip")[0] == 200
         said = server.end(signal.SIGINT)
-    assert "labels.jsonl: the last line is cut off and left out (38 bytes)" in said
+    assert "labels.jsonl: the last line is broken and left out (38 bytes)" in said
     assert said.endswith("stopped: 1 of 3 questions answered by ann\n")
     assert server.process.returncode == 0
     assert [line["answer"] for line in lines(run)] == ["skip"]

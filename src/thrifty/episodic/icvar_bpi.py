@@ -28,6 +28,7 @@ from thrifty.episodic.visit_counts import (
     evaluate_pessimistically,
     plan_optimistically,
 )
+from thrifty.episodic.weighting import check_delta
 
 
 class ICVaRBPI(CountingLearner):
@@ -107,12 +108,16 @@ def theory_beta(
         actions: A.
         horizon: H.
         visits: N, the largest number of visits of a pair that the bound shall cover.
-        delta: probability of failure.
+        delta: probability of failure, in (0, 1).
         stages: kernels that are counted apart: 1, or H.
+
+    Raises:
+        ValueError: delta is not in (0, 1).
 
     Example:
         >>> round(theory_beta(states=4, actions=2, horizon=2, visits=100, delta=0.1), 2)
         4.85
     """
+    check_delta(delta)
     union = math.log(stages * states * actions * visits / delta)
     return horizon * math.sqrt((states * math.log(2.0) + union) / 2.0)

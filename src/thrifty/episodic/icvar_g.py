@@ -44,6 +44,7 @@ from thrifty.episodic.cvar import check_risk_level
 from thrifty.episodic.mdp import EpisodicMDP, Floats, Integers
 from thrifty.episodic.regression import fill_arrays, first_best
 from thrifty.episodic.simulator import Simulator, next_state
+from thrifty.episodic.weighting import check_delta
 
 _COMPILE: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True}
 
@@ -75,12 +76,16 @@ def theory_gamma2(*, horizon: int, members: int, delta: float) -> float:
     Args:
         horizon: H.
         members: N, kernels in the class.
-        delta: probability of failure, over all stages and episodes.
+        delta: probability of failure, over all stages and episodes, in (0, 1).
+
+    Raises:
+        ValueError: delta is not in (0, 1).
 
     Example:
         >>> round(theory_gamma2(horizon=5, members=60, delta=0.05), 1)
         108.7
     """
+    check_delta(delta)
     return 0.5 * horizon**2 * math.log(members * horizon / delta)
 
 

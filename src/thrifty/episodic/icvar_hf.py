@@ -18,8 +18,10 @@ likelihood, and its radius is a parameter; with a regulariser of 1 and a radius 
 (``reference="fixed"``; the paper's choice could not be verified), or the one with the largest
 estimated reward so far (``"best"``). (3) Comparisons are scaled by 1/H: the slope of the sigmoid at
 H is e^-H / 4 otherwise, and the bounds grow by its inverse. (4) A query is asked only if the set
-still disagrees about it: 2 radius |X|_{Hess^-1} > threshold. (5) Plans are made when
-log det Hess has grown by log 1.5, the reference has changed, or the transitions' sets have shrunk.
+still disagrees about it: 2 radius |X|_{Hess^-1} > threshold; of people also only if these two clips
+have not been asked about, for a second answer to them is no independent label (``distinct``).
+(5) Plans are made when log det Hess has grown by log 1.5, the reference has changed, or the
+transitions' sets have shrunk.
 
 | symbol | meaning |
 |---|---|
@@ -67,6 +69,7 @@ class ICVaRHF:
         annotators: m, how many have to answer a query.
         queue: no query is asked while so many wait for answers.
         threshold: no query is asked about which the set disagrees by less.
+        distinct: ask about two clips once only, besides repetitions: for people.
         repeat_every: every so many queries one is shown again, to test annotators; 0 for never.
         seed: of the points on the ellipsoid and of the queries that are repeated.
 
@@ -92,13 +95,15 @@ class ICVaRHF:
         annotators: int = 1,
         queue: int = 10,
         threshold: float = 0.0,
+        distinct: bool = False,
         repeat_every: int = 0,
         seed: int = 0,
     ) -> None:
         features = np.asarray(features, dtype=np.float64)
-        if features.shape[:2] != (mdp.S, mdp.A) or features.ndim != 3:
+        if features.shape[:2] != (mdp.S, mdp.A) or features.ndim != 3 or not features.size:
             raise ValueError(
-                f"features must be [S, A, d] with S={mdp.S}, A={mdp.A}, not {list(features.shape)}"
+                f"features must be [S, A, d] with S={mdp.S}, A={mdp.A}, d at least 1, not "
+                f"{list(features.shape)}"
             )
         if not np.isfinite(features).all():
             raise ValueError("features must be finite")
@@ -124,6 +129,7 @@ class ICVaRHF:
         self.features, self.transitions, self.radius = features, transitions, radius
         self.reference_rule, self.annotators, self.queue = reference, annotators, queue
         self.candidates, self.threshold, self.repeat_every = candidates, threshold, repeat_every
+        self.distinct = distinct
         self.model = RewardModel(
             features.shape[2],
             scale=1.0 / mdp.H if scale is None else scale,
@@ -172,8 +178,16 @@ class ICVaRHF:
 
     @property
     def blocked(self) -> bool:
-        """Tell whether as many queries wait for answers as the queue holds."""
-        return self.source.waiting(len(self._queries), self.annotators) >= self.queue
+        """Tell whether to wait for answers: the queue is full, or the last episode asked nothing.
+
+        The latter counts for distinct queries only, which may run out before the queue is full.
+        """
+        waiting = self._waiting()
+        asked = bool(self._queries) and self._queries[-1].episode == self.episodes - 1
+        return waiting >= self.queue or (self.distinct and waiting > 0 and not asked)
+
+    def _waiting(self) -> int:
+        return self.source.waiting(len(self._queries), self.annotators)
 
     def prepare(self) -> bool:
         """Plan before an episode if that is due; tell whether it was."""
@@ -242,7 +256,9 @@ class ICVaRHF:
     def _ask(self, clip: Clip, reference: Clip) -> None:
         X = self._difference(clip, reference)
         doubt = 2.0 * self.radius * self.model.width(X)
-        if not X.any() or doubt < self.threshold or self.blocked:
+        if not X.any() or doubt < self.threshold or self._waiting() >= self.queue:
+            return
+        if self.distinct and any({q.A, q.B} == {clip, reference} for q in self._queries):
             return
         self._send(Query(len(self._queries), self.episodes, clip, reference))
         if self.repeat_every and len(self._queries) % self.repeat_every == 0:

@@ -58,6 +58,7 @@ from thrifty.episodic.regression import (
     times,
 )
 from thrifty.episodic.simulator import Simulator, next_state
+from thrifty.episodic.weighting import check_delta
 
 Knots = Literal["values", "values+horizon", "horizon", "net"]
 Switch = Literal["determinant", "episode"]
@@ -101,12 +102,16 @@ def theory_beta(
         dimension: d.
         episodes: K.
         regulariser: lambda.
-        delta: probability of failure, over all stages and episodes.
+        delta: probability of failure, over all stages and episodes, in (0, 1).
+
+    Raises:
+        ValueError: delta is not in (0, 1).
 
     Example:
         >>> round(theory_beta(horizon=5, dimension=5, episodes=30000, regulariser=1, delta=0.01), 1)
         23.5
     """
+    check_delta(delta)
     H, d = horizon, dimension
     log_det = d * np.log(1.0 + episodes * H * H / (d * regulariser))
     noise = 0.5 * H * np.sqrt(log_det + 2.0 * np.log(H / delta))

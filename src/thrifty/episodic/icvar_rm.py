@@ -19,6 +19,7 @@ import math
 from thrifty.episodic.cvar import check_risk_level
 from thrifty.episodic.mdp import EpisodicMDP
 from thrifty.episodic.visit_counts import CountingLearner, plan_optimistically
+from thrifty.episodic.weighting import check_delta
 
 
 class ICVaRRM(CountingLearner):
@@ -63,10 +64,14 @@ def theory_beta(*, states: int, actions: int, horizon: int, episodes: int, delta
         actions: A.
         horizon: H.
         episodes: K.
-        delta: probability of failure.
+        delta: probability of failure, in (0, 1).
+
+    Raises:
+        ValueError: delta is not in (0, 1).
 
     Example:
         >>> round(theory_beta(states=4, actions=2, horizon=2, episodes=100, delta=0.1), 2)
         6.72
     """
+    check_delta(delta)
     return horizon * math.sqrt(math.log(5.0 * episodes * horizon * states * actions / delta))

@@ -7,7 +7,7 @@ Two append-only files of JSON lines lie in a run's folder:
   on the same folder again, after a crash or as a replay, takes in the same labels at the same
   moments, so it asks the same queries.
 - ``labels.jsonl``, written by whoever asks people, several processes if need be: a line is on the
-  disk before it is confirmed. A line cut off by a crash was never confirmed: it is left out on
+  disk before it is confirmed. A last line broken by a crash was never confirmed: it is left out on
   reading, removed before the next line is written, and reported.
 """
 
@@ -56,7 +56,7 @@ class LabelFolder:
         self._asked: dict[int, Query] = {}
         self._answers: dict[int, dict[str, Label]] = {}
         self._taken: dict[int, int] = {}
-        self._horizon = -1
+        self._horizon = self._asked_until = -1
         self._read = False
 
     # ------------------------------------------------------------------ reading
@@ -70,12 +70,18 @@ class LabelFolder:
         return [event for event in self._events() if isinstance(event, Query)]
 
     def labels(self) -> list[Label]:
-        """Return all labels, in the order of the file; a last line that is cut off is left out.
+        """Return all labels, in the order of the file; a last line that is broken is left out.
 
         Raises:
             ValueError: another line is broken.
         """
-        return [read_label(entry) for entry in self._lines(LABELS)]
+        labels = []
+        for number, entry in enumerate(self._lines(LABELS), 1):
+            try:
+                labels.append(read_label(entry))
+            except ValueError as problem:
+                raise ValueError(f"{self.folder / LABELS}, line {number}: {problem}") from None
+        return labels
 
     def _events(self) -> Iterator[Query | Taken]:
         for entry in self._lines(QUERIES):
@@ -101,7 +107,7 @@ class LabelFolder:
                 ) from None
             yield entry
         if rest:
-            self._report(f"{path}: the last line is cut off and left out ({len(rest)} bytes)")
+            self._report(f"{path}: the last line is broken and left out ({len(rest)} bytes)")
 
     # ------------------------------------------------------------------ writing
 
@@ -149,17 +155,18 @@ class LabelFolder:
         """Return what is new to the learner before an episode, in the order of the file.
 
         Up to the last episode that the folder tells of, this is what was taken in then; beyond it,
-        whatever labels are new, and the folder notes how many.
+        whatever labels are new, and the folder notes how many. Before the last one, too, what is
+        new follows what was taken in, unless that episode was played and ended with a query: a
+        learner may have been stopped while it waited there.
 
         Args:
             episode: the one to come; never lower than at the call before.
         """
         self._follow()
-        if self.replay or episode <= self._horizon:
-            stop = self._taken.get(episode, self.position)
-            labels = self.labels() if stop > self.position else []
-        else:
-            labels = self.labels()
+        stop = self._taken.get(episode, self.position)
+        labels = self.labels()
+        played = self.replay or episode < self._horizon or episode <= self._asked_until
+        if not played and stop <= self.position:
             stop = len(labels)
             if stop > self.position:
                 self._append(QUERIES, {"taken": [episode, stop]})
@@ -220,6 +227,7 @@ class LabelFolder:
                 self._horizon = max(self._horizon, event.episode)
             else:
                 self._asked[event.number] = event
+                self._asked_until = max(self._asked_until, event.episode)
                 self._horizon = max(self._horizon, event.episode)
 
     def _append(self, name: str, entry: dict[str, Any]) -> None:
@@ -230,7 +238,7 @@ class LabelFolder:
             _, rest = _split(data)
             if rest:
                 file.truncate(len(data) - len(rest))
-                self._report(f"{self.folder / name}: a line cut off was removed: {rest[:60]!r}")
+                self._report(f"{self.folder / name}: a broken line was removed: {rest[:60]!r}")
             elif data and not data.endswith(b"\n"):
                 line = b"\n" + line  # whole, but its end was not written
             file.seek(0, os.SEEK_END)
@@ -245,18 +253,24 @@ class LabelFolder:
 
 
 def _split(data: bytes) -> tuple[list[bytes], bytes]:
-    """Return whole lines, and the rest that a crash cut off.
+    """Return whole lines, and the rest that a crash left broken.
 
-    A last line without its end is whole if it is an object: no beginning of one is.
+    A last line without its end is whole if it is an object: no beginning of one is. A last line
+    with its end is broken if it is none: power that fails can leave a hole before the end.
     """
     *whole, rest = data.split(b"\n")
-    if rest:
-        try:
-            if isinstance(json.loads(rest), dict):
-                return [*whole, rest], b""
-        except ValueError:
-            pass
+    if not rest and whole and not _is_object(whole[-1]):
+        rest = whole.pop() + b"\n"
+    elif rest and _is_object(rest):
+        return [*whole, rest], b""
     return whole, rest
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _keep_name(folder: Path) -> None:

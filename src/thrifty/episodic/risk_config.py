@@ -235,7 +235,8 @@ class ICVaRHFConfig:
     kind: Annotated[Literal["icvar_hf"], tyro.conf.Suppress] = "icvar_hf"
     """Which learner."""
     annotator: Literal["simulated", "person"] = "simulated"
-    """Who answers: the comparison model, or people at `thrifty label RUN`."""
+    """Who answers: the comparison model, or people at `thrifty label RUN`, who are asked about two
+    clips once only."""
     transitions: Literal["known", "learned"] = "known"
     """Known, or one of the instance's finite class of kernels."""
     gamma2: float = 5.0
@@ -267,7 +268,8 @@ class ICVaRHFConfig:
     repeat_every: int = 0
     """Every so many queries one is shown again, to test people; 0 for never."""
     wait: bool = True
-    """Whether to wait for people while the queue is full, or to go on with what is known."""
+    """Whether to wait for people while the queue is full or nothing new comes up to be asked, or to
+    go on with what is known."""
 
 
 InstanceConfig = (

@@ -227,11 +227,14 @@ def inventory(
         demand: ordinary demand, a distribution over 0, 1, 2, ...
 
     Raises:
-        ValueError: the capacity does not hold a rush, or the demand is no distribution.
+        ValueError: the capacity does not hold a rush, the shock is no probability, or the demand
+            no distribution.
     """
     rush = 4
     if capacity < rush:
         raise ValueError(f"capacity {capacity} cannot serve a rush of {rush} units")
+    if not 0.0 <= shock <= 1.0:
+        raise ValueError(f"shock {shock} is not in [0, 1]: it is a probability")
     if min(demand) < 0.0 or abs(sum(demand) - 1.0) > 1e-9:
         raise ValueError(f"demand {demand} is no distribution: at least 0, adding up to 1")
     ruined = capacity + 1

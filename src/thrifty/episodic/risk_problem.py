@@ -14,7 +14,7 @@ from thrifty.episodic.icvar_hf import ICVaRHF
 from thrifty.episodic.lava_grid import LavaGrid
 from thrifty.episodic.linear_mixture import LinearMixtureMDP, random_mixture
 from thrifty.episodic.max_wp import MaxWP
-from thrifty.episodic.mdp import EpisodicMDP, Floats
+from thrifty.episodic.mdp import EpisodicMDP, Floats, whole
 from thrifty.episodic.planning import Operator
 from thrifty.episodic.preferences import Source
 from thrifty.episodic.risk_config import (
@@ -92,7 +92,9 @@ def make_problem(config: RiskConfig) -> Problem:
         return Problem(risk_instances.two_door(safe=instance.safe, failure=instance.failure))
     if isinstance(instance, InventoryConfig):
         return Problem(risk_instances.inventory(horizon=instance.horizon, shock=instance.shock))
-    rng = np.random.default_rng(instance.instance_seed)
+    for name in ("states", "actions", "horizon", "dimension", "members"):
+        whole(name, getattr(instance, name, 1))
+    rng = np.random.default_rng(whole("instance_seed", instance.instance_seed, least=0))
     S, A, H = instance.states, instance.actions, instance.horizon
     if isinstance(instance, MixtureConfig):
         return Problem(
@@ -108,8 +110,6 @@ def make_problem(config: RiskConfig) -> Problem:
     features = rng.dirichlet(np.ones(instance.dimension), (S, A))
     r = features @ rng.random(instance.dimension)
     mdp = EpisodicMDP.from_arrays(P, r, horizon=H, name="features")
-    if instance.members < 1:
-        raise ValueError(f"a class has at least 1 kernel, got members={instance.members}")
     others = rng.dirichlet(np.full(S, 0.3), (instance.members - 1, S, A))
     return Problem(mdp, kernels=np.concatenate([P[None], others]), features=features)
 
@@ -228,6 +228,7 @@ def make_learner(
         annotators=algorithm.annotators,
         queue=algorithm.queue,
         threshold=algorithm.threshold,
+        distinct=algorithm.annotator == "person",
         repeat_every=algorithm.repeat_every,
         seed=seed,
     )

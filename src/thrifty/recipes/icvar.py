@@ -245,6 +245,6 @@ def hf_lava(
             reference="best",
             threshold=0.2,
             queue=3,
-            repeat_every=10,
+            repeat_every=4 if annotator == "person" else 10,  # people are asked a few questions
         ),
     )

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from thrifty.report import numbers, single
+from thrifty.report import numbers, risk, single
 from thrifty.report.elements import (
     Column,
     cards,
@@ -39,6 +39,8 @@ Curves = Mapping[str, Sequence[tuple[FloatArray, FloatArray]]]
 _MEANINGS = {
     "beta": "beta: factor of the bonus",
     "regulariser": "lambda: regulariser of the regression",
+    "gamma2": "gamma^2: width of the confidence sets of kernels",
+    "radius": "radius of the ellipsoid of reward parameters",
     "beta_bar": "beta_bar: bonus factor of the pessimistic value",
     "beta_tilde": "beta_tilde: error factor of the squared value",
     "beta_reward": "beta_reward: bonus factor of estimated rewards",
@@ -61,8 +63,10 @@ def is_episodic(run: RunData) -> bool:
 
 def sections(run: RunData) -> list[str]:
     """All sections of one run, as HTML."""
+    of_risk = [*risk.policy(run), *risk.labels(run)] if risk.has_risk(run) else []
     return [
         _headline(run),
+        *of_risk,
         _learning(run),
         _exploration(run),
         _constants(run),
@@ -123,6 +127,7 @@ def comparison(runs: Sequence[RunData]) -> list[str]:
                 )
             ),
         ),
+        *risk.comparison(runs),
         section("Runs", table(columns, rows)),
     ]
 
@@ -150,8 +155,13 @@ def _learners(runs: Sequence[RunData]) -> list[str]:
 def _settings(run: RunData) -> dict[str, Any]:
     """The learner's part of a configuration, without the instance and the run's length."""
     config = run.config.get("config")
-    algorithm = config.get("algorithm") if isinstance(config, Mapping) else None
-    return dict(algorithm) if isinstance(algorithm, Mapping) else {}
+    if not isinstance(config, Mapping):
+        return {}
+    algorithm = config.get("algorithm")
+    settings = dict(algorithm) if isinstance(algorithm, Mapping) else {}
+    if "risk_level" in config:
+        settings["risk_level"] = config["risk_level"]
+    return settings
 
 
 def _last(run: RunData, field: str) -> float | None:
@@ -176,8 +186,10 @@ def _headline(run: RunData) -> str:
         ]
     returns = _last(run, "return_mean")
     seconds = run.wall_seconds
+    optimistic = _last(run, "V_1")
+    if optimistic is not None:
+        rows.append(("optimistic V_1", numbers.significant(optimistic, 4), f"V*: {_text(V_star)}"))
     rows += [
-        ("optimistic V_1", numbers.significant(_last(run, "V_1"), 4), f"V*: {_text(V_star)}"),
         ("mean return, lately", numbers.significant(returns, 4), "rewards mapped to [0, 1]"),
         ("plans", numbers.count(_last(run, "switches")), f"in {numbers.count(K)} episodes"),
         ("training time", numbers.duration(seconds), f"{_speed(K, seconds)} episodes per second"),
@@ -221,7 +233,11 @@ def _learning(run: RunData) -> str:
                     "log",
                     "Regret, both axes logarithmic",
                 ),
-                picture(_values(run), "values", "Optimistic V_1 beside V*"),
+                picture(
+                    _values(run),
+                    "values",
+                    f"{'Mean return' if _last(run, 'V_1') is None else 'Optimistic V_1'} beside V*",
+                ),
                 picture(_gap(run), "gap", "Regret of one episode"),
             ]
         ),
@@ -244,9 +260,10 @@ def _exploration(run: RunData) -> str:
             ]
         ),
         note(
-            "A plan is made when the determinant of some stage has doubled, unless the "
-            "configuration says otherwise. Bonus and variance (whose inverse is a sample's weight) "
-            "are means since the point before."
+            "A plan is made when what was learned has grown: a determinant or the visits of a pair "
+            "have doubled, or a confidence set has shrunk, unless the configuration says "
+            "otherwise. Bonus and variance (whose inverse is a sample's weight) are means since "
+            "the point before."
         ),
     )
 
@@ -305,7 +322,8 @@ def _regret(curves: Curves, *, scale: str, uniform: float | None = None) -> Figu
 def _values(run: RunData) -> Figure | None:
     figure, axes = panel(2.9)
     steps, values = run.column("progress", "V_1")
-    axes.plot(steps, values, color=PALETTE[0], linewidth=1.6, label="optimistic V_1")
+    if steps.size:
+        axes.plot(steps, values, color=PALETTE[0], linewidth=1.6, label="optimistic V_1")
     steps, returns = run.column("progress", "return_mean")
     axes.plot(steps, returns, color=MUTED, linewidth=0.8, alpha=0.7, label="mean return")
     V_star = _star(run)
@@ -339,6 +357,8 @@ def _switches(run: RunData) -> Figure | None:
 
 
 def _bonus(run: RunData) -> Figure | None:
+    if not run.column("progress", "bonus")[0].size:
+        return None
     figure, axes = panel(2.9)
     for index, (field, label) in enumerate((("bonus", "bonus"), ("variance", "variance"))):
         steps, values = run.column("progress", field)

@@ -377,7 +377,8 @@ def _opaque(handle: Any) -> Any:
         return handle
     line = Line2D([], [])
     line.update_from(handle)  # with its pattern of dashes, which no getter returns
-    line.set(alpha=1.0, marker="", linewidth=max(1.2, handle.get_linewidth()))
+    mark = handle.get_marker() if handle.get_linestyle() == "None" else ""  # of points alone
+    line.set(alpha=1.0, marker=mark, linewidth=max(1.2, handle.get_linewidth()))
     return line
 
 

@@ -71,8 +71,8 @@ def labels(run: RunData) -> list[str]:
             pictures(figures),
             note(
                 "The log-loss is of predicting each label before learning from it; guessing "
-                "(dashed) has log 2. Without a regret of optimism: of comparisons V_1 is known up "
-                "to a constant only."
+                "(dashed) has log 2. There is no optimistic V_1: comparisons tell it up to a "
+                "constant only."
             ),
         )
     ]
@@ -151,10 +151,12 @@ def _one_a_level(runs: Sequence[RunData]) -> list[RunData]:
     return list({(run.task, _level(run)): run for run in reversed(runs)}.values())[::-1]
 
 
-def _values(runs: Sequence[RunData]) -> Figure:
-    """V_1 of every run over its risk level, and the optimum."""
-    figure, axes = panel(2.9)
+def _values(runs: Sequence[RunData]) -> Figure | None:
+    """V_1 of every run over its risk level, and the optimum; None where there is one level."""
     optimum = sorted({(_level(run), float(run.first("start")["V_star"])) for run in runs})
+    if len({level for level, _ in optimum}) < 2:
+        return None
+    figure, axes = panel(2.9)
     axes.plot(*np.array(optimum).T, color=INK, linestyle="--", linewidth=1.2, marker="_",
               label="optimum")  # fmt: skip
     for index, recipe in enumerate(dict.fromkeys(run.recipe for run in runs)):
@@ -164,7 +166,7 @@ def _values(runs: Sequence[RunData]) -> Figure:
     axes.set_xscale("log")
     axes.set_xlabel("risk level")
     axes.set_ylabel("exact V_1")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * max(value for _, value in optimum) or 1)  # points lie on the highest
     legend(figure, axes)
     return figure
 
@@ -183,7 +185,7 @@ def _returns(runs: Sequence[RunData]) -> Figure | None:
             [0.0, *np.cumsum(masses), 1.0],
             where="post",
             color=PALETTE[index % len(PALETTE)],
-            linestyle=LINE_STYLES[index // len(PALETTE) % len(LINE_STYLES)],
+            linestyle=LINE_STYLES[index % len(LINE_STYLES)],  # levels may share a policy
             linewidth=1.6,
             label=f"risk level {numbers.significant(_level(run))}" if len(runs) > 1 else None,
         )
