@@ -45,7 +45,7 @@ def test_a_stop_keeps_what_is_done(tmp_path: Path) -> None:
 
 
 def test_machines_and_hours_are_told(tmp_path: Path) -> None:
-    assert circumstances(tmp_path) == ("", None)
+    assert circumstances(tmp_path) == ("machine not noted", None)
     complete(tmp_path / "rows.csv", TASKS, work, processes=1)
     words, hours = circumstances(tmp_path)
     assert words.endswith("cores, one thread a run")

@@ -82,11 +82,11 @@ def circumstances(folder: Path) -> tuple[str, float | None]:
         folder: of the CSV files.
 
     Returns:
-        Machines, "" where nothing is noted; hours of all of them together, None likewise.
+        Machines, or that nothing is noted; hours of all of them together, or None.
     """
     path = folder / MACHINES
     if not path.exists():
-        return "", None
+        return "machine not noted", None
     notes = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     machines = sorted({f"{n['hardware']['cpu']}, {n['hardware']['cores']} cores" for n in notes})
     hours = sum(float(note["processor_hours"]) for note in notes)
