@@ -277,7 +277,7 @@ class Environments:
                     "training has diverged; lower the learning rate"
                 )
             raise EnvironmentFault(
-                f"{self.name} gave a {what} that is not finite at step {self._steps}: "
+                f"{self.name} gave {what} that is not finite at step {self._steps}: "
                 f"{values.tolist()}"
             )
 
@@ -334,7 +334,7 @@ class Environments:
         for index, env in enumerate(self._single):
             observation, _ = env.reset(seed=self._episode_seed[index])
             for action in self._actions[index]:
-                observation, gain, terminated, truncated, _ = env.step(action)
+                observation, gain, terminated, truncated, _ = env.step(action.copy())
                 returns[index] += gain
                 over = over or bool(terminated) or bool(truncated)
             self.observation[index] = observation
