@@ -395,6 +395,8 @@ def test_layer_norm_and_activations(kind: Any, tmp_path: Path) -> None:
         ({"policy_kwargs": {"activation_fn": nn.Softplus}}, "unknown activation"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"learning_rate": lambda left: left}, "learning_rate must be a number, got <function"),
+        ({"action_noise": "small"}, "exploration_noise must be a number, got 'small'"),
         ({"policy_delay": 0}, "policy_delay must be at least 1"),
         ({"n_steps": 0}, "n_step must be at least 1"),
         ({"gamma": 1.5}, "discount must lie"),
@@ -494,6 +496,12 @@ def test_an_agent_that_has_not_learned_is_saved_as_well(tmp_path: Path) -> None:
         loaded.resume()
     assert same(loaded.learn(60), fresh.learn(60))
     assert loaded._experiment.config == fresh._experiment.config
+
+
+def test_numbers_of_a_numpy_sweep_can_be_saved(tmp_path: Path) -> None:
+    options = {"batch_size": np.arange(8, 9)[0], "learning_rate": np.float32(1e-3)}
+    agent = make(**options).learn(np.int64(30))
+    assert same(thrifty.TD3.load(agent.save(tmp_path / "a.npz")).learn(10), agent.learn(10))
 
 
 def test_the_policy_of_a_run(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -200,6 +201,8 @@ def check_algorithm(algorithm: TD3Config | SACConfig) -> None:
         ("entropy_coefficient", 0.0),
     ):
         value = getattr(algorithm, name, None)
+        if value is not None and not isinstance(value, Real):  # another library's noise, say
+            raise ValueError(f"{name} must be a number, got {value!r}")
         if value is not None and not value >= least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     for name, value in (("discount", algorithm.discount), ("tau", algorithm.tau)):
