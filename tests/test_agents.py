@@ -397,9 +397,11 @@ def test_layer_norm_and_activations(kind: Any, tmp_path: Path) -> None:
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"learning_rate": lambda left: left}, "learning_rate must be a number, got <function"),
         ({"action_noise": "small"}, "exploration_noise must be a number, got 'small'"),
+        ({"batch_size": 8.0}, r"batch_size must be an integer, got 8\.0"),
         ({"policy_delay": 0}, "policy_delay must be at least 1"),
         ({"n_steps": 0}, "n_step must be at least 1"),
         ({"gamma": 1.5}, "discount must lie"),
+        ({"buffer_size": 1e6}, r"capacity must be an integer, got 1000000\.0"),
         ({"buffer_size": 0}, "capacity must be at least 1"),
         ({"learning_starts": -1}, "learning_starts must be at least 0"),
         ({"train_freq": 0}, "train_freq must be at least 1"),
@@ -436,6 +438,14 @@ def test_learning_mistakes() -> None:
         agent.resume()
     with pytest.raises(ValueError, match="at least 1, got 0"):
         agent.learn(0)
+    with pytest.raises(ValueError, match=r"steps must be an integer, got 30\.0"):
+        agent.learn(3e1)
+    agent.learn(30)
+    with pytest.raises(ValueError, match=r"steps must be an integer, got 60\.0"):
+        agent.learn(3e1)
+    with pytest.raises(ValueError, match=r"evaluate_every must be an integer, got 5\.5"):
+        agent.learn(30, evaluate_every=5.5)
+    assert agent.learn(10).num_timesteps == 40
 
 
 def test_a_faulty_environment_is_named_with_the_step() -> None:

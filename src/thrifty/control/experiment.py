@@ -22,7 +22,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from thrifty.control.backend import choose
-from thrifty.control.config import ControlConfig, check_algorithm
+from thrifty.control.config import ControlConfig, check_algorithm, check_config
 from thrifty.control.learner import Learner
 from thrifty.rl.environments import Environments, Source
 from thrifty.rl.evaluate import Evaluation, random_policy, run_episode
@@ -278,10 +278,15 @@ class ControlExperiment:
         Args:
             steps: environment steps from here on.
             evaluate_every: as in the configuration, from here on.
+
+        Raises:
+            ValueError: a number that cannot work.
         """
-        self.config = dataclasses.replace(
+        config = dataclasses.replace(
             self.config, steps=self.step + steps, evaluate_every=evaluate_every
         )
+        check_config(config)
+        self.config = config
         self._ended = False
 
     # ------------------------------------------------------------------ records
