@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 import tyro
@@ -160,7 +160,7 @@ def check_config(config: ControlConfig) -> None:
         ValueError: names the field and the remedy.
     """
     replay = config.replay
-    for name, value, least in (
+    counts: tuple[tuple[str, Any, int], ...] = (  # Any: nothing has checked their types yet
         ("steps", config.steps, 1),
         ("environments", config.environments, 1),
         ("learning_starts", config.learning_starts, 0),
@@ -174,7 +174,8 @@ def check_config(config: ControlConfig) -> None:
         ("replay.check_every", replay.check_every, 0),
         ("replay.minimum", replay.minimum, 1),
         ("replay.oldest", replay.oldest, 1),
-    ):
+    )
+    for name, value, least in counts:
         if value is None:
             continue
         if not isinstance(value, Integral):
