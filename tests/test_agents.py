@@ -457,6 +457,20 @@ def test_a_faulty_environment_is_named_with_the_step() -> None:
 # ---------------------------------------------------------------- foreign files
 
 
+@pytest.mark.parametrize("what", ["reward", "observation"])
+def test_after_a_fault_an_agent_can_be_saved_and_goes_on(what: str, tmp_path: Path) -> None:
+    agent = make(env=partial(Faulty, what))
+    with pytest.raises(ValueError, match="step 8"):
+        agent.learn(12)
+    path = agent.save(tmp_path / "a.npz")
+    loaded = thrifty.TD3.load(path, Count())  # mended
+    assert loaded.num_timesteps == 7
+    assert loaded.resume().num_timesteps == 12
+    # Episodes of five steps: the second broke off, and no window joins it with the third.
+    at = loaded._experiment.replay
+    assert np.flatnonzero(at.matrix[:12, at.columns.ended]).tolist() == [4, 6, 11]
+
+
 def test_what_is_no_agent_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
     np.savez(tmp_path / "b.npz", x=np.zeros(3))
