@@ -358,6 +358,13 @@ def test_a_fault_of_the_environment_names_the_step(what: str) -> None:
         run(experiment)
 
 
+def test_a_fault_in_an_evaluation_is_told_as_such() -> None:
+    # Episodes of five steps: the eighth step is the third of the second episode.
+    experiment = count_experiment(source=partial(Faulty, "reward"), random_episodes=2)
+    with pytest.raises(EnvironmentFault, match=r"^evaluation after 0 steps: .* at step 3: "):
+        run(experiment)
+
+
 class _Following(Count):
     """Pays the action, as many environments do."""
 

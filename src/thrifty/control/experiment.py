@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from thrifty.control.backend import choose
 from thrifty.control.config import ControlConfig, check_algorithm, check_config
 from thrifty.control.learner import Learner
-from thrifty.rl.environments import Environments, Source
-from thrifty.rl.evaluate import Evaluation, random_policy, run_episode
+from thrifty.rl.environments import EnvironmentFault, Environments, Source
+from thrifty.rl.evaluate import Evaluation, Policy, random_policy, run_episode
 from thrifty.rl.skeleton import film
 from thrifty.rl.transitions import Replay, adapt_capacity
 
@@ -339,10 +339,8 @@ class ControlExperiment:
 
     def _random_episode(self) -> None:
         """Run an episode of the uniformly random control; the last one makes the record."""
-        number = len(self._evaluated)
-        environments = self._evaluation_environment()
-        policy = random_policy(environments.action_dim, self._evaluation_seed + number)
-        self._evaluated.append([*run_episode(environments, policy, number)])
+        seed = self._evaluation_seed + len(self._evaluated)
+        self._episode(random_policy(self.environments.action_dim, seed))
         self._random_due -= 1
         if not self._random_due:
             control = self._evaluated_episodes()
@@ -350,19 +348,21 @@ class ControlExperiment:
 
     def _evaluation_episode(self) -> None:
         """Run an episode of the evaluation that is due; the last one makes the record."""
-        self._evaluated.append(
-            [
-                *run_episode(
-                    self._evaluation_environment(), self._act_to_evaluate, len(self._evaluated)
-                )
-            ]
-        )
+        self._episode(self._act_to_evaluate)
         if len(self._evaluated) == self.config.evaluation_episodes:
             self._evaluation_due = False
             result = self._evaluated_episodes()
             fields = {"return_mean": result.return_mean, "return_std": result.return_std}
             self._last_evaluation = {"step": self.step, **fields}
             self._record("evaluation", returns=result.returns, lengths=result.lengths, **fields)
+
+    def _episode(self, policy: Policy) -> None:
+        """Run the next episode of an evaluation; keep its return and its length."""
+        environments = self._evaluation_environment()
+        try:
+            self._evaluated.append([*run_episode(environments, policy, len(self._evaluated))])
+        except EnvironmentFault as fault:
+            raise EnvironmentFault(f"evaluation after {self.step} steps: {fault}") from None
 
     def _act_to_evaluate(self, observation_EO: Floats) -> Floats:
         return self.learner.act(observation_EO, explore=False)[0]

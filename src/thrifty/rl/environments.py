@@ -173,7 +173,7 @@ class Environments:
 
     def restart(self, episode: int = 0) -> None:
         """Leave the running episodes and begin with the seed of the given episode."""
-        self._episode = episode
+        self._episode, self._steps = episode, 0
         self._begin()
 
     def _next_seed(self) -> int:
