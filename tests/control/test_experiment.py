@@ -162,6 +162,15 @@ def test_several_environments_pass_intervals() -> None:
     assert [record["step"] for record in of_kind(records, "train")] == [12, 21, 30]
 
 
+def test_nothing_is_learned_from_a_replay_of_resets_alone() -> None:
+    # Both copies end after five steps and reset in the sixth; the replay holds one step.
+    source = SyncVectorEnv([Count, Count], autoreset_mode=AutoresetMode.NEXT_STEP)
+    replay = ReplayConfig(capacity=2)
+    experiment = count_experiment(source=source, steps=24, learning_starts=0, replay=replay)
+    run(experiment)
+    assert experiment.learner.updates == 2 * (12 - 2)
+
+
 def test_warm_up_is_uniform_over_the_bounds_and_then_the_policy_acts() -> None:
     count = Count(low=1.0, high=3.0)
     experiment = count_experiment(

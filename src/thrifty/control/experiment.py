@@ -209,7 +209,9 @@ class ControlExperiment:
             truncated=step.truncated,
             valid=step.valid,
         )
-        trains = self.step >= learning_starts
+        # A replay of one step may hold nothing but the resets of a vector environment.
+        drawable = step.valid is None or step.valid.any() or len(self.replay) > envs.count
+        trains = self.step >= learning_starts and drawable
         self.step += envs.count
         self._vector_steps += 1
         for value, _ in step.finished:
