@@ -98,6 +98,11 @@ def test_folders_of_earlier_versions_are_forgotten(
     assert place is not None
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept == {"something else", place.name, *(f"engine-{n}" for n in (3, 4, 5, 6))}
+    # Using a folder keeps it: the one that was used longest ago is forgotten first.
+    os.utime(place, (2, 2))
+    cache.folder.cache_clear()
+    assert cache.folder() == place
+    assert place.stat().st_mtime > 6
 
 
 def test_where_the_user_has_no_writable_folder_a_temporary_one_serves(

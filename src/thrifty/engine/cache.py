@@ -31,7 +31,7 @@ COMPILE: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz
 """Options of every compiled function: no checks for zero divisors, which stop vectorisation."""
 
 _VARIABLE = "THRIFTY_CACHE_DIR"
-_KEPT = 4  # folders of earlier versions
+_KEPT = 4  # folders of other versions, those used last
 
 
 @cache
@@ -46,6 +46,7 @@ def folder() -> Path | None:
         except OSError:
             continue
         with contextlib.suppress(OSError):  # another process forgets them at the same time
+            os.utime(place)
             _forget_old(root, place)
         return place
     return None
@@ -144,7 +145,7 @@ def _digest() -> str:
 
 
 def _forget_old(root: Path, present: Path) -> None:
-    """Remove the folders of versions that have not been made for long."""
+    """Remove the folders of versions that have not been used for long."""
     import shutil
 
     others = sorted(
