@@ -395,9 +395,13 @@ def test_layer_norm_and_activations(kind: Any, tmp_path: Path) -> None:
         ({"policy_kwargs": {"activation_fn": nn.Softplus}}, "unknown activation"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"learning_rate": lambda left: left}, "learning_rate must be a number, got <function"),
+        ({"action_noise": "small"}, "exploration_noise must be a number, got 'small'"),
+        ({"batch_size": 8.0}, r"batch_size must be an integer, got 8\.0"),
         ({"policy_delay": 0}, "policy_delay must be at least 1"),
         ({"n_steps": 0}, "n_step must be at least 1"),
         ({"gamma": 1.5}, "discount must lie"),
+        ({"buffer_size": 1e6}, r"capacity must be an integer, got 1000000\.0"),
         ({"buffer_size": 0}, "capacity must be at least 1"),
         ({"learning_starts": -1}, "learning_starts must be at least 0"),
         ({"train_freq": 0}, "train_freq must be at least 1"),
@@ -434,6 +438,14 @@ def test_learning_mistakes() -> None:
         agent.resume()
     with pytest.raises(ValueError, match="at least 1, got 0"):
         agent.learn(0)
+    with pytest.raises(ValueError, match=r"steps must be an integer, got 30\.0"):
+        agent.learn(3e1)
+    agent.learn(30)
+    with pytest.raises(ValueError, match=r"steps must be an integer, got 60\.0"):
+        agent.learn(3e1)
+    with pytest.raises(ValueError, match=r"evaluate_every must be an integer, got 5\.5"):
+        agent.learn(30, evaluate_every=5.5)
+    assert agent.learn(10).num_timesteps == 40
 
 
 def test_a_faulty_environment_is_named_with_the_step() -> None:
@@ -443,6 +455,20 @@ def test_a_faulty_environment_is_named_with_the_step() -> None:
 
 
 # ---------------------------------------------------------------- foreign files
+
+
+@pytest.mark.parametrize("what", ["reward", "observation"])
+def test_after_a_fault_an_agent_can_be_saved_and_goes_on(what: str, tmp_path: Path) -> None:
+    agent = make(env=partial(Faulty, what))
+    with pytest.raises(ValueError, match="step 8"):
+        agent.learn(12)
+    path = agent.save(tmp_path / "a.npz")
+    loaded = thrifty.TD3.load(path, Count())  # mended
+    assert loaded.num_timesteps == 7
+    assert loaded.resume().num_timesteps == 12
+    # Episodes of five steps: the second broke off, and no window joins it with the third.
+    at = loaded._experiment.replay
+    assert np.flatnonzero(at.matrix[:12, at.columns.ended]).tolist() == [4, 6, 11]
 
 
 def test_what_is_no_agent_is_refused(tmp_path: Path) -> None:
@@ -494,6 +520,12 @@ def test_an_agent_that_has_not_learned_is_saved_as_well(tmp_path: Path) -> None:
         loaded.resume()
     assert same(loaded.learn(60), fresh.learn(60))
     assert loaded._experiment.config == fresh._experiment.config
+
+
+def test_numbers_of_a_numpy_sweep_can_be_saved(tmp_path: Path) -> None:
+    options = {"batch_size": np.arange(8, 9)[0], "learning_rate": np.float32(1e-3)}
+    agent = make(**options).learn(np.int64(30))
+    assert same(thrifty.TD3.load(agent.save(tmp_path / "a.npz")).learn(10), agent.learn(10))
 
 
 def test_the_policy_of_a_run(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def killed_after(folder: Path, step: int) -> int:
     script = Path(__file__).with_name("often.py")
     process = subprocess.Popen([sys.executable, str(script), "0.2", *TRAIN, "--out", str(folder)])
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300  # the engine may have to be compiled, on a busy machine
         while time.monotonic() < end and process.poll() is None:
             saved = [int(path.stem.split("-")[1]) for path in folder.glob("checkpoint-*.npz")]
             if max(saved, default=0) >= step:

@@ -162,6 +162,15 @@ def test_several_environments_pass_intervals() -> None:
     assert [record["step"] for record in of_kind(records, "train")] == [12, 21, 30]
 
 
+def test_nothing_is_learned_from_a_replay_of_resets_alone() -> None:
+    # Both copies end after five steps and reset in the sixth; the replay holds one step.
+    source = SyncVectorEnv([Count, Count], autoreset_mode=AutoresetMode.NEXT_STEP)
+    replay = ReplayConfig(capacity=2)
+    experiment = count_experiment(source=source, steps=24, learning_starts=0, replay=replay)
+    run(experiment)
+    assert experiment.learner.updates == 2 * (12 - 2)
+
+
 def test_warm_up_is_uniform_over_the_bounds_and_then_the_policy_acts() -> None:
     count = Count(low=1.0, high=3.0)
     experiment = count_experiment(
@@ -355,6 +364,13 @@ def test_going_on_beyond_the_planned_end() -> None:
 def test_a_fault_of_the_environment_names_the_step(what: str) -> None:
     experiment = count_experiment(source=Faulty(what))
     with pytest.raises(EnvironmentFault, match=f"{what} that is not finite at step 8"):
+        run(experiment)
+
+
+def test_a_fault_in_an_evaluation_is_told_as_such() -> None:
+    # Episodes of five steps: the eighth step is the third of the second episode.
+    experiment = count_experiment(source=partial(Faulty, "reward"), random_episodes=2)
+    with pytest.raises(EnvironmentFault, match=r"^evaluation after 0 steps: .* at step 3: "):
         run(experiment)
 
 

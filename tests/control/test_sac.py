@@ -277,6 +277,14 @@ def test_what_the_growth_score_of_the_critic_sees(critic_score: Any) -> None:
     assert differs > 0  # the two readings do choose other links
 
 
+def test_a_stale_gradient_is_loaded_to_the_device() -> None:
+    agent = SAC(config(), OBS, A)
+    state = {**agent.state_dict(), "stale_gradient": {"q1.0.weight": torch.ones(2)}}
+    agent.device = torch.device("meta")  # stands for a GPU
+    agent.load_state_dict(state)
+    assert agent.stale_gradient["q1.0.weight"].is_meta
+
+
 def test_temperature_by_hand() -> None:
     agent = SAC(config(entropy_coefficient=0.5, target_entropy=-1.5), OBS, A)
     assert agent.log_alpha.item() == pytest.approx(math.log(0.5))

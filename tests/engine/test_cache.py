@@ -98,6 +98,11 @@ def test_folders_of_earlier_versions_are_forgotten(
     assert place is not None
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept == {"something else", place.name, *(f"engine-{n}" for n in (3, 4, 5, 6))}
+    # Using a folder keeps it: the one that was used longest ago is forgotten first.
+    os.utime(place, (2, 2))
+    cache.folder.cache_clear()
+    assert cache.folder() == place
+    assert place.stat().st_mtime > 6
 
 
 def test_where_the_user_has_no_writable_folder_a_temporary_one_serves(
@@ -119,6 +124,41 @@ def test_where_the_user_has_no_writable_folder_a_temporary_one_serves(
     assert cache.folder() is None
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="users without numbers")
+def test_a_temporary_folder_that_others_may_write_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "a file"
+    blocked.write_text("in the place of a folder")
+    monkeypatch.delenv("THRIFTY_CACHE_DIR", raising=False)
+    for variable in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.setenv(variable, str(blocked))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    foreign = tmp_path / f"thrifty-{os.getuid()}"
+    foreign.mkdir()
+    foreign.chmod(0o777)
+    assert cache.folder() is None
+    foreign.chmod(0o700)
+    cache.folder.cache_clear()
+    assert cache.folder() is not None
+    other = os.getuid() + 1
+    foreign.rename(tmp_path / f"thrifty-{other}")
+    monkeypatch.setattr(os, "getuid", lambda: other)
+    cache.folder.cache_clear()
+    assert cache.folder() is None  # somebody else's
+
+
+def test_processes_may_forget_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def gone(root: Path, present: Path) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setenv("THRIFTY_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_forget_old", gone)
+    assert cache.folder() is not None
+
+
 def test_compiling_is_announced_once(tmp_path: Path) -> None:
     program = tmp_path / "toy.py"
     program.write_text(TOY)
@@ -129,6 +169,19 @@ def test_compiling_is_announced_once(tmp_path: Path) -> None:
     assert runs[0].stderr.count("compiling the engine once for this processor") == 1
     assert str(tmp_path / "cache") in runs[0].stderr
     assert "compiling" not in runs[1].stderr
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])  # the index, the code
+def test_damaged_code_is_compiled_again(ending: str, tmp_path: Path) -> None:
+    program = tmp_path / "toy.py"
+    program.write_text(TOY)
+    python(program, THRIFTY_CACHE_DIR=str(tmp_path / "cache"))
+    (kept,) = (tmp_path / "cache").glob(f"**/*.{ending}")
+    kept.write_bytes(kept.read_bytes()[:100])
+    hits = [python(program, THRIFTY_CACHE_DIR=str(tmp_path / "cache")) for _ in range(2)]
+    # Once more, and then it is whole.
+    assert [run.stdout.split()[2] for run in hits] == ["0", "1"]
+    assert ["is damaged: once more" in run.stderr for run in hits] == [True, False]
 
 
 def test_without_a_folder_it_is_said_in_every_process(tmp_path: Path) -> None:

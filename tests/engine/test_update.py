@@ -102,3 +102,13 @@ def test_one_compiled_call_lasts_under_200_ms(
     assert sum(calls.counts) == 16
     # Processor time, so that other work on the machine does not count.
     assert max(calls.seconds) < 0.2
+
+
+def test_a_discount_given_as_an_integer_is_not_compiled_for() -> None:
+    replay = filled()
+    update_of(replay).run(1, transitions_of(replay))
+    known = executor.run_updates.signatures
+    settings = {**config(0.9, 1), "discount": 1}
+    learner = TD3(TD3Config(**settings), OBS, A)
+    td3_update(learner, replay.columns, seed=3).run(1, transitions_of(replay))
+    assert executor.run_updates.signatures == known

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,6 +80,20 @@ def test_floats_that_json_lacks() -> None:
     document = json.loads(json.dumps(to_json(Cosine(start=math.nan)), allow_nan=False))
     assert document == {"start": "nan", "until": None}
     assert math.isnan(from_json(Cosine, document).start)
+
+
+def test_scalars_of_numpy_become_pythons() -> None:
+    settings = Settings(
+        steps=np.int64(3),  # type: ignore[arg-type]
+        rate=np.float32(0.5),  # type: ignore[arg-type]
+        on=np.bool_(False),  # type: ignore[arg-type]
+        inner=Cosine(start=np.float64(0.1)),
+    )
+    document = to_json(settings)
+    assert [type(document[name]) for name in ("steps", "rate", "on")] == [int, float, bool]
+    assert type(document["inner"]["start"]) is float
+    del document["derived"]
+    assert from_json(Settings, document) == settings
 
 
 _GOOD: dict[str, Any] = {"steps": 1, "inner": {"start": 0.5}}

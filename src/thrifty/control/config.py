@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 import tyro
@@ -159,7 +160,7 @@ def check_config(config: ControlConfig) -> None:
         ValueError: names the field and the remedy.
     """
     replay = config.replay
-    for name, value, least in (
+    counts: tuple[tuple[str, Any, int], ...] = (  # Any: nothing has checked their types yet
         ("steps", config.steps, 1),
         ("environments", config.environments, 1),
         ("learning_starts", config.learning_starts, 0),
@@ -173,8 +174,13 @@ def check_config(config: ControlConfig) -> None:
         ("replay.check_every", replay.check_every, 0),
         ("replay.minimum", replay.minimum, 1),
         ("replay.oldest", replay.oldest, 1),
-    ):
-        if value is not None and value < least:
+    )
+    for name, value, least in counts:
+        if value is None:
+            continue
+        if not isinstance(value, Integral):
+            raise ValueError(f"{name} must be an integer, got {value!r}")
+        if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if not replay.threshold >= 0.0:
         raise ValueError(f"replay.threshold must be at least 0, got {replay.threshold}")
@@ -200,7 +206,13 @@ def check_algorithm(algorithm: TD3Config | SACConfig) -> None:
         ("entropy_coefficient", 0.0),
     ):
         value = getattr(algorithm, name, None)
-        if value is not None and not value >= least:
+        if value is None:
+            continue
+        if not isinstance(value, Real):  # another library's noise or schedule, say
+            raise ValueError(f"{name} must be a number, got {value!r}")
+        if isinstance(least, int) and not isinstance(value, Integral):
+            raise ValueError(f"{name} must be an integer, got {value!r}")
+        if not float(value) >= least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     for name, value in (("discount", algorithm.discount), ("tau", algorithm.tau)):
         if not 0.0 <= value <= 1.0:

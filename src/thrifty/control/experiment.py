@@ -22,10 +22,10 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from thrifty.control.backend import choose
-from thrifty.control.config import ControlConfig, check_algorithm
+from thrifty.control.config import ControlConfig, check_algorithm, check_config
 from thrifty.control.learner import Learner
-from thrifty.rl.environments import Environments, Source
-from thrifty.rl.evaluate import Evaluation, random_policy, run_episode
+from thrifty.rl.environments import EnvironmentFault, Environments, Source
+from thrifty.rl.evaluate import Evaluation, Policy, random_policy, run_episode
 from thrifty.rl.skeleton import film
 from thrifty.rl.transitions import Replay, adapt_capacity
 
@@ -209,7 +209,9 @@ class ControlExperiment:
             truncated=step.truncated,
             valid=step.valid,
         )
-        trains = self.step >= learning_starts
+        # A replay of one step may hold nothing but the resets of a vector environment.
+        drawable = step.valid is None or step.valid.any() or len(self.replay) > envs.count
+        trains = self.step >= learning_starts and drawable
         self.step += envs.count
         self._vector_steps += 1
         for value, _ in step.finished:
@@ -278,10 +280,15 @@ class ControlExperiment:
         Args:
             steps: environment steps from here on.
             evaluate_every: as in the configuration, from here on.
+
+        Raises:
+            ValueError: a number that cannot work.
         """
-        self.config = dataclasses.replace(
+        config = dataclasses.replace(
             self.config, steps=self.step + steps, evaluate_every=evaluate_every
         )
+        check_config(config)
+        self.config = config
         self._ended = False
 
     # ------------------------------------------------------------------ records
@@ -334,10 +341,8 @@ class ControlExperiment:
 
     def _random_episode(self) -> None:
         """Run an episode of the uniformly random control; the last one makes the record."""
-        number = len(self._evaluated)
-        environments = self._evaluation_environment()
-        policy = random_policy(environments.action_dim, self._evaluation_seed + number)
-        self._evaluated.append([*run_episode(environments, policy, number)])
+        seed = self._evaluation_seed + len(self._evaluated)
+        self._episode(random_policy(self.environments.action_dim, seed))
         self._random_due -= 1
         if not self._random_due:
             control = self._evaluated_episodes()
@@ -345,19 +350,21 @@ class ControlExperiment:
 
     def _evaluation_episode(self) -> None:
         """Run an episode of the evaluation that is due; the last one makes the record."""
-        self._evaluated.append(
-            [
-                *run_episode(
-                    self._evaluation_environment(), self._act_to_evaluate, len(self._evaluated)
-                )
-            ]
-        )
+        self._episode(self._act_to_evaluate)
         if len(self._evaluated) == self.config.evaluation_episodes:
             self._evaluation_due = False
             result = self._evaluated_episodes()
             fields = {"return_mean": result.return_mean, "return_std": result.return_std}
             self._last_evaluation = {"step": self.step, **fields}
             self._record("evaluation", returns=result.returns, lengths=result.lengths, **fields)
+
+    def _episode(self, policy: Policy) -> None:
+        """Run the next episode of an evaluation; keep its return and its length."""
+        environments = self._evaluation_environment()
+        try:
+            self._evaluated.append([*run_episode(environments, policy, len(self._evaluated))])
+        except EnvironmentFault as fault:
+            raise EnvironmentFault(f"evaluation after {self.step} steps: {fault}") from None
 
     def _act_to_evaluate(self, observation_EO: Floats) -> Floats:
         return self.learner.act(observation_EO, explore=False)[0]

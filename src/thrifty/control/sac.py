@@ -353,5 +353,6 @@ class SAC:
         with torch.no_grad():
             self.log_alpha.copy_(state["log_alpha"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
-        self.stale_gradient = dict(state["stale_gradient"])
+        held = state["stale_gradient"]  # a file brings it back on the CPU
+        self.stale_gradient = {name: gradient.to(self.device) for name, gradient in held.items()}
         self.generator.set_state(state["generator"])

@@ -5,11 +5,13 @@ from several files (the vector kernels are generated), so the folder's name is a
 them, of the versions and of the instruction set. An installation need not be writable.
 
 ``THRIFTY_CACHE_DIR`` names another folder. Where none can be written the code is compiled anew in
-every process.
+every process; where what it holds is damaged, once more. A temporary folder that somebody else
+could write into is not used: compiled code from there would run with the user's rights.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -29,7 +31,7 @@ COMPILE: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz
 """Options of every compiled function: no checks for zero divisors, which stop vectorisation."""
 
 _VARIABLE = "THRIFTY_CACHE_DIR"
-_KEPT = 4  # folders of earlier versions
+_KEPT = 4  # folders of other versions, those used last
 
 
 @cache
@@ -43,7 +45,9 @@ def folder() -> Path | None:
                 pass
         except OSError:
             continue
-        _forget_old(root, place)
+        with contextlib.suppress(OSError):  # another process forgets them at the same time
+            os.utime(place)
+            _forget_old(root, place)
         return place
     return None
 
@@ -60,9 +64,11 @@ def entry(function: Callable[..., Any]) -> Any:
     before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
     numba.config.CACHE_DIR = str(place)  # type: ignore[attr-defined]
     try:
-        return numba.njit(cache=True, **COMPILE)(function)
+        dispatcher = numba.njit(cache=True, **COMPILE)(function)
     finally:
         numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+    _recompile_what_is_damaged(dispatcher)
+    return dispatcher
 
 
 def announce(dispatcher: Any) -> bool:
@@ -89,6 +95,22 @@ def announce(dispatcher: Any) -> bool:
     return True
 
 
+def _recompile_what_is_damaged(dispatcher: Any) -> None:
+    """Let a dispatcher compile anew where the power failed while its code was being kept."""
+    kept = dispatcher._cache
+    load = kept.load_overload
+
+    def load_or_forget(signature: Any, context: Any) -> Any:
+        try:
+            return load(signature, context)
+        except Exception:  # whatever unpickling half a file leads to
+            print(f"compiled code in {kept.cache_path} is damaged: once more", file=sys.stderr)
+            kept.flush()
+            return None
+
+    kept.load_overload = load_or_forget
+
+
 def _roots() -> list[Path]:
     named = os.environ.get(_VARIABLE)
     if named:
@@ -99,8 +121,16 @@ def _roots() -> list[Path]:
         user = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
     else:
         user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    name = f"thrifty-{os.getuid()}" if hasattr(os, "getuid") else "thrifty"
-    return [user.expanduser() / "thrifty", Path(tempfile.gettempdir()) / name]
+    roots = [user.expanduser() / "thrifty"]
+    if not hasattr(os, "getuid"):
+        return [*roots, Path(tempfile.gettempdir()) / "thrifty"]
+    temporary = Path(tempfile.gettempdir()) / f"thrifty-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        temporary.mkdir(mode=0o700, exist_ok=True)
+        found = temporary.lstat()
+        if found.st_uid == os.getuid() and not found.st_mode & 0o022:
+            roots.append(temporary)
+    return roots
 
 
 @cache
@@ -115,7 +145,7 @@ def _digest() -> str:
 
 
 def _forget_old(root: Path, present: Path) -> None:
-    """Remove the folders of versions that have not been made for long."""
+    """Remove the folders of versions that have not been used for long."""
     import shutil
 
     others = sorted(

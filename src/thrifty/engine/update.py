@@ -85,7 +85,7 @@ class Update:
         ]
         self._script: Ints = np.array(lines, np.int64)
         self.scalars: Floats = np.array(scalars, np.float32)
-        self._batch, self._discount = batch, discount
+        self._batch, self._discount = batch, float(discount)  # an int would compile anew
         self._n_step, self._n_step_from = n_step, n_step_from
         self.keys: Ints = np.array([key_of(seed, stream) for stream in range(streams)], np.int64)
         self.steps: Ints = np.zeros(len(script), np.int64)

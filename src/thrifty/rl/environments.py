@@ -141,6 +141,7 @@ class Environments:
             spaces = (self._single[0].observation_space, self._single[0].action_space)
             spec = self._single[0].spec
         self.exact = self._vector is None
+        self._whole = True  # no step broke off since all episodes began
         self.name = source if isinstance(source, str) else spec.id if spec else "the environment"
         self.observation_dim, self.action_dim, self.low, self.high = check_spaces(
             *spaces, self.name
@@ -160,6 +161,7 @@ class Environments:
         self._begin()
 
     def _begin(self) -> None:
+        self._whole = True
         if self._vector is not None:
             observation, _ = self._vector.reset(seed=self._next_seed())
             self.observation = np.array(observation, np.float32)
@@ -171,7 +173,7 @@ class Environments:
 
     def restart(self, episode: int = 0) -> None:
         """Leave the running episodes and begin with the seed of the given episode."""
-        self._episode = episode
+        self._episode, self._steps = episode, 0
         self._begin()
 
     def _next_seed(self) -> int:
@@ -210,9 +212,12 @@ class Environments:
         action_EA = self.to_bounds(action_EA)
         self._action = action_EA
         self._steps += self.count
-        if self._vector is not None:
-            return self._step_vector(action_EA)
-        return self._step_single(action_EA)
+        whole, self._whole = self._whole, False
+        step = (
+            self._step_single(action_EA) if self._vector is None else self._step_vector(action_EA)
+        )
+        self._whole = whole
+        return step
 
     def _step_single(self, action_EA: Floats) -> Step:
         next_observation = np.empty_like(self.observation)
@@ -277,7 +282,7 @@ class Environments:
                     "training has diverged; lower the learning rate"
                 )
             raise EnvironmentFault(
-                f"{self.name} gave a {what} that is not finite at step {self._steps}: "
+                f"{self.name} gave {what} that is not finite at step {self._steps}: "
                 f"{values.tolist()}"
             )
 
@@ -294,9 +299,12 @@ class Environments:
             env.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return seeds and actions of the running episodes, and what was seen last."""
+        """Return seeds and actions of the running episodes, and what was seen last.
+
+        After a step that broke off (a fault, a second Ctrl-C) they are not to be replayed.
+        """
         return {
-            "exact": self.exact,
+            "exact": self.exact and self._whole,
             "episode": self._episode,
             "steps": self._steps,
             "episode_seed": list(self._episode_seed),
@@ -313,8 +321,8 @@ class Environments:
         """Restore running episodes by replaying their actions, and verify the outcome.
 
         Returns:
-            Whether the running episodes go on; False where a vector environment, here or there,
-            makes them begin anew.
+            Whether the running episodes go on; False where they begin anew: with a vector
+            environment, here or there, or after a step that broke off.
 
         Raises:
             ValueError: the environment does not come back to the same observation, by name.
@@ -334,7 +342,7 @@ class Environments:
         for index, env in enumerate(self._single):
             observation, _ = env.reset(seed=self._episode_seed[index])
             for action in self._actions[index]:
-                observation, gain, terminated, truncated, _ = env.step(action)
+                observation, gain, terminated, truncated, _ = env.step(action.copy())
                 returns[index] += gain
                 over = over or bool(terminated) or bool(truncated)
             self.observation[index] = observation

@@ -14,6 +14,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
+import numpy as np
+
 T = TypeVar("T")
 _MISSING = dataclasses.MISSING
 
@@ -31,11 +33,14 @@ def resolved(config: T) -> T:
 def to_json(value: Any) -> Any:
     """Return a configuration (or a part of one) as JSON values.
 
-    Dataclasses become dicts, tuples become lists, floats that JSON lacks become strings ("inf").
+    Dataclasses become dicts, tuples become lists, floats that JSON lacks become strings ("inf"),
+    NumPy's scalars (of a sweep over `np.arange`, say) become Python's.
 
     Raises:
         ValueError: a field holds something else.
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):

@@ -143,8 +143,10 @@ class CheckpointFolder:
                 path.unlink()
 
     def _paths(self) -> list[Path]:
+        # A copy under another name, which somebody keeps here, is none of ours.
         found = self._directory.glob("checkpoint-*.npz")
-        return sorted(found, key=lambda path: (len(path.name), path.name))
+        ours = [path for path in found if path.stem.removeprefix("checkpoint-").isdecimal()]
+        return sorted(ours, key=lambda path: (len(path.name), path.name))
 
     def _remedy(self, damaged: Path, older: list[Path]) -> str:
         for path in reversed(older):
