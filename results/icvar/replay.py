@@ -2,8 +2,7 @@
 
     python results/icvar/replay.py [--processes 2] [--toy]
 
-The learner of ``thrifty train icvar.hf_lava --annotator person``, with a radius of 1, which asks
-more. The person is a script with a thread and a pace of its own, who answers through what the page
+The learner of ``thrifty train icvar.hf_lava --annotator person``. The person is a script with a thread and a pace of its own, who answers through what the page
 uses, prefers what ends at the goal, skips one question in ten and takes one answer in ten back. It
 goes on when the run has ended, so the file has labels that the run never saw. The replay is given
 copies of the files, and must make the same records and the same policy. Ten sessions. Writes
@@ -12,7 +11,6 @@ replay.csv.
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import tempfile
 import threading
@@ -24,7 +22,6 @@ from measure import arguments, complete
 
 from thrifty.episodic.label_folder import LABELS, QUERIES
 from thrifty.episodic.lava_grid import LavaGrid
-from thrifty.episodic.risk_config import ICVaRHFConfig
 from thrifty.episodic.risk_experiment import RiskExperiment
 from thrifty.labelling import Session
 from thrifty.recipes import icvar
@@ -78,11 +75,6 @@ def records(experiment: RiskExperiment) -> list[dict[str, Any]]:
 def work(task: dict[str, Any]) -> dict[str, Any]:
     """Run one session, and replay it."""
     config, seed = icvar.hf_lava(steps=task["K"], annotator="person"), task["seed"]
-    algorithm = config.algorithm
-    assert isinstance(algorithm, ICVaRHFConfig)
-    config = dataclasses.replace(
-        config, algorithm=dataclasses.replace(algorithm, radius=1.0, candidates=16)
-    )
     with tempfile.TemporaryDirectory() as name:
         folder, copy = Path(name) / "session", Path(name) / "copy"
         folder.mkdir()
