@@ -2,11 +2,11 @@
 
     python results/icvar/replay.py [--processes 2] [--toy]
 
-The learner of ``thrifty train icvar.hf_lava --annotator person``. The person is a script with a thread and a pace of its own, who answers through what the page
-uses, prefers what ends at the goal, skips one question in ten and takes one answer in ten back. It
-goes on when the run has ended, so the file has labels that the run never saw. The replay is given
-copies of the files, and must make the same records and the same policy. Ten sessions. Writes
-replay.csv.
+The learner of ``thrifty train icvar.hf_lava --annotator person``. The person is a script with a
+thread and a pace of its own, who answers through what the page uses, prefers what ends at the goal,
+skips one question in ten and takes one answer in ten back. It goes on when the run has ended, so
+the file may have labels that the run never saw. The replay is given copies of the files, and must
+make the same records and the same policy. Ten sessions. Writes replay.csv.
 """
 
 from __future__ import annotations
