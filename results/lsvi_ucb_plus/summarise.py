@@ -176,12 +176,18 @@ def told(rows: Rows) -> str:
     """Return mean and median regret, the seeds that failed, and the pair; * is the grid's edge."""
     regrets = np.array([float(row["regret"]) for row in rows])
     failed = int((regrets > FAILED * np.median(regrets)).sum())
-    pair = []
-    for value, grid in ((rows[0]["regulariser"], REGULARISERS), (rows[0]["beta"], BETAS)):
-        edge = float(value) in (min(grid), max(grid))
-        pair.append(f"{value}*" if edge else str(value))
+    pair = marked(rows[0]["regulariser"], rows[0]["beta"])
     text = f"{regrets.mean():,.0f}, median {np.median(regrets):,.0f}"
-    return text + (f", {failed} failed" if failed else "") + f" ({', '.join(pair)})"
+    return text + (f", {failed} failed" if failed else "") + f" ({pair})"
+
+
+def marked(regulariser: object, beta: object) -> str:
+    """Return a pair as text, with a * at what is the edge of its grid."""
+    pair = []
+    for value, grid in ((regulariser, REGULARISERS), (beta, BETAS)):
+        edge = float(str(value)) in (min(grid), max(grid))
+        pair.append(f"{value}*" if edge else str(value))
+    return ", ".join(pair)
 
 
 def weighted_table() -> list[str]:
@@ -337,7 +343,8 @@ def main() -> None:
         draw_scan()
         chosen = json.loads((HERE / "hard_chosen.json").read_text())
         text += ["Hard instance, (lambda, beta) chosen on tuning seeds: "]
-        text[-1] += ", ".join(f"{NAMES[kind]} {tuple(pair)}" for kind, pair in chosen.items())
+        text[-1] += ", ".join(f"{NAMES[kind]} ({marked(*pair)})" for kind, pair in chosen.items())
+        text[-1] += "; * is the edge of the grid, beyond which nothing was tried."
         text += ["", *scan_table(), ""]
     if read(HERE / "weighted.csv"):
         rows = read(HERE / "weighted.csv")
