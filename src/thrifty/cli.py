@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from thrifty import flags
+from thrifty.sweeps.verb import sweep
 
 if TYPE_CHECKING:
     from thrifty.runs import Run
@@ -81,6 +82,8 @@ def _dispatch(words: list[str]) -> int:
     description = f"{about}\n\nExample: {example}"
     status = flags.read(command, rest, prog=f"thrifty {verb}", description=description)
     assert isinstance(status, int)
+    if verb == "sweep" and status == 130:
+        print(f"go on with: {shlex.join(['thrifty', *words])}")
     return status
 
 
@@ -361,6 +364,10 @@ _VERBS: dict[str, tuple[Any, str]] = {
     "train": (
         _train,
         "thrifty train rlx2.td3 --env Hopper-v5 --seed 1 --steps 100000 --out runs/x",
+    ),
+    "sweep": (
+        sweep,
+        "thrifty sweep rlx2.td3 rlx2.rigl --seeds 0-9 --set env=Hopper-v5,Walker2d-v5 --workers 4",
     ),
     "resume": (_resume, "thrifty resume runs/x"),
     "evaluate": (_evaluate, "thrifty evaluate runs/x --episodes 10 --video"),

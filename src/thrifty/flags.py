@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import io
 import re
@@ -68,6 +69,8 @@ def read(
 ) -> Any:
     """Read flags into ``kind`` (a dataclass or a function, which is then called) by tyro.
 
+    Only the reading is silenced: what a called function writes to standard error is seen.
+
     Raises:
         ValueError: flags that do not fit, in one line with the nearest ones that do.
         SystemExit: of status 0, after ``--help``.
@@ -76,10 +79,11 @@ def read(
     more: dict[str, Any] = {} if default is None else {"default": default}
     if known_only:
         more["return_unknown_args"] = True
+    function = inspect.isfunction(kind)
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(
-                kind,
+            answer = tyro.cli(
+                _later(kind) if function else kind,
                 args=list(flags),
                 prog=prog,
                 description=description,
@@ -90,6 +94,17 @@ def read(
         if not end.code:
             raise
         raise ValueError(f"{_one_line(said.getvalue())} (see {prog} --help)") from None
+    return answer() if function else answer
+
+
+def _later(function: Callable[..., Any]) -> Callable[..., Callable[[], Any]]:
+    """The function with its signature and help, returning a call instead of making it."""
+
+    @functools.wraps(function)
+    def called(*arguments: Any, **options: Any) -> Callable[[], Any]:
+        return functools.partial(function, *arguments, **options)
+
+    return called
 
 
 def read_train(recipe: Callable[..., Any], flags: Sequence[str], *, prog: str) -> TrainCommand:
