@@ -29,11 +29,10 @@ class Busy(ValueError):
 
 def is_busy(directory: Path) -> bool:
     """Tell whether a process works on the run in `directory` now (False where nobody can tell)."""
-    if fcntl is None:  # pragma: no cover - not on POSIX
-        return False
     try:
         with open(directory / LOCK, "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if fcntl is not None:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:  # no such run yet, or a network folder without locks

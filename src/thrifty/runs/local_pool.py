@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -49,9 +50,9 @@ class LocalPool:
 class _Worker:
     def __init__(self, job: Job) -> None:
         self.job = job
-        # Files, not pipes: a worker never waits for somebody to read.
-        self._answer: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")
-        self._said: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        # Files, not pipes: a worker never waits for somebody to read. `ending` closes them.
+        self._answer: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self._said: IO[str] = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self.process: subprocess.Popen[Any] = subprocess.Popen(
             [sys.executable, "-m", "thrifty.runs.worker"],
             stdin=subprocess.PIPE,
@@ -61,11 +62,9 @@ class _Worker:
             start_new_session=True,  # the terminal's Ctrl-C is for the sweep alone
         )
         assert self.process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it died at once, and `ending` will say so
             self.process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
             self.process.stdin.flush()  # and kept open: its end tells the worker to stop
-        except BrokenPipeError:  # it died at once, and `ending` will say so
-            pass
 
     def ending(self) -> Ending:
         """Read how it ended, and close the files."""
@@ -75,10 +74,8 @@ class _Worker:
             self._said.seek(0)
             said = self._said.read()[-_LAST:]
         assert self.process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-        except BrokenPipeError:
-            pass
         status = self.process.returncode
         if status == 0:
             return Ending(**json.loads(answer))

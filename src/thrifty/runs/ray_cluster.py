@@ -7,6 +7,7 @@ checkpoint. All nodes need the same Python environment and a shared file system.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
@@ -32,14 +33,16 @@ class RayCluster:
         try:
             import ray
         except ImportError:
-            raise ValueError('the launcher ray needs a package: pip install "thrifty[ray]"') from None
+            raise ValueError(
+                'the launcher ray needs a package: pip install "thrifty[ray]"'
+            ) from None
         self._ray = ray
         try:
             ray.init(
                 address=address,
                 include_dashboard=False if address is None else None,
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ValueError(

@@ -8,6 +8,7 @@ and a shared file system.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -66,6 +67,9 @@ class SlurmQueue:
                 **{"name": "thrifty", "cpus_per_task": 1, "timeout_min": 24 * 60, **numbers}
             )
         except (RuntimeError, NameError, TypeError, ValueError) as error:
+            for made in (folder, folder.parent):  # submitit makes it before it looks at the rest
+                with contextlib.suppress(OSError):
+                    made.rmdir()
             reason = " ".join(str(error).split())
             raise ValueError(f"the launcher slurm: {reason} (see submitit's parameters)") from None
         self._jobs: list[tuple[Any, Job]] = []

@@ -8,6 +8,7 @@ that share the folder, and whoever is killed loses at most the time since the la
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -118,9 +119,7 @@ def run_sweep(
         interrupted=interrupted,
         counts=Counter(place.standing for place in sweep.places),
         failures=tuple(
-            (place.job.name, place.message)
-            for place in sweep.places
-            if place.standing == "failed"
+            (place.job.name, place.message) for place in sweep.places if place.standing == "failed"
         ),
     )
 
@@ -140,9 +139,7 @@ def standing_of(job: Job) -> str:
 
 
 class _Sweep:
-    def __init__(
-        self, jobs: Sequence[Job], launcher: Launcher, workers: int, retries: int
-    ) -> None:
+    def __init__(self, jobs: Sequence[Job], launcher: Launcher, workers: int, retries: int) -> None:
         self.places = [Place(job) for job in jobs]
         self._by_folder = {place.job.directory: place for place in self.places}
         assert len(self._by_folder) == len(self.places), "two jobs share a folder"
@@ -210,7 +207,5 @@ class _Sweep:
 def _write_failure(job: Job, ending: Ending) -> None:
     folder = Path(job.directory)
     if (folder / CONFIG).exists():  # else it holds no run, and must stay free for one
-        try:
+        with contextlib.suppress(OSError):  # the disk is full: the message is told anyway
             durable.write_bytes(folder / FAILURE, ending.trace.encode())
-        except OSError:  # the disk is full: the message is told anyway
-            pass

@@ -84,11 +84,13 @@ class SweepTable:
         ordered = sorted(places, key=lambda place: _ORDER.index(place.standing))
         room = max(3, self._console.height - 5)
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for heading in ("run", "", "steps", "", "steps/s", "left", "last"):
-            right = heading in ("steps", "steps/s", "left")
+        # Name and values give way where the terminal is narrow; the numbers never do.
+        table.add_column("run", no_wrap=True, overflow="ellipsis", min_width=12)
+        for heading, width in (("", 9), ("steps", 9), ("", 10), ("steps/s", 7), ("left", 7)):
             table.add_column(
-                heading, justify="right" if right else "left", no_wrap=True, overflow="ellipsis"
+                heading, no_wrap=True, min_width=width, justify="right" if heading else "left"
             )
+        table.add_column("last", no_wrap=True, overflow="ellipsis")
         for place in ordered[:room]:
             table.add_row(*self._row(place), style=_STYLES.get(place.standing, "dim"))
         counts = Counter(place.standing for place in places)
@@ -99,7 +101,10 @@ class SweepTable:
 
     def _row(self, place: Place) -> tuple[str | Text, ...]:
         job = place.job
-        name, standing = Text(job.name), place.standing + (f" ({place.deaths})" * bool(place.deaths))
+        name, standing = (
+            Text(job.name),
+            place.standing + (f" ({place.deaths})" * bool(place.deaths)),
+        )
         if place.standing in ("waiting", "failed", "done"):
             steps = f"{job.steps:,}" if place.standing == "done" else ""
             return name, standing, steps, "", "", "", Text(place.message)

@@ -55,8 +55,9 @@ def sweep(
         out: the folder for the runs' folders.
         launcher: local: processes of this machine. ray: a Ray cluster (extra: ray). slurm: a Slurm
             cluster (extra: slurm). On clusters all machines must share PATH.
-        launcher_set: ray: address=HOST:PORT, else a cluster of this machine alone. slurm: submitit's
-            parameters, such as slurm_partition=cpu or timeout_min=240. May stand several times.
+        launcher_set: ray: address=HOST:PORT, else a cluster of this machine alone. slurm:
+            submitit's parameters, such as slurm_partition=cpu or timeout_min=240. May stand
+            several times.
         retries: how often a run that died is started again.
         dry_run: say what would be done, and do nothing.
         quiet: no table.
