@@ -80,7 +80,7 @@ def _dispatch(words: list[str]) -> int:
     command, example = _VERBS[verb]
     about = (inspect.getdoc(command) or "").split("\n\nArgs:")[0]  # they are shown as flags
     description = f"{about}\n\nExample: {example}"
-    status = flags.read(command, rest, prog=f"thrifty {verb}", description=description)
+    status = flags.read_call(command, rest, prog=f"thrifty {verb}", description=description)()
     assert isinstance(status, int)
     if verb == "sweep" and status == 130:
         print(f"go on with: {shlex.join(['thrifty', *words])}")

@@ -58,6 +58,27 @@ class TrainCommand:
     overrides: tuple[str, ...] = ()
 
 
+def read_call(
+    function: Callable[..., Any], words: Sequence[str], *, prog: str, description: str | None = None
+) -> functools.partial[Any]:
+    """Read the words of a verb into a call of its function, which is not made yet.
+
+    So only the reading is silenced: what the function writes to standard error is seen.
+
+    Raises:
+        ValueError: words that do not fit, in one line with the nearest ones that do.
+        SystemExit: of status 0, after ``--help``.
+    """
+
+    @functools.wraps(function)
+    def called(*arguments: Any, **options: Any) -> functools.partial[Any]:
+        return functools.partial(function, *arguments, **options)
+
+    call = read(called, words, prog=prog, description=description)
+    assert isinstance(call, functools.partial)
+    return call
+
+
 def read(
     kind: Callable[..., Any],
     flags: Sequence[str],
@@ -69,8 +90,6 @@ def read(
 ) -> Any:
     """Read flags into ``kind`` (a dataclass or a function, which is then called) by tyro.
 
-    Only the reading is silenced: what a called function writes to standard error is seen.
-
     Raises:
         ValueError: flags that do not fit, in one line with the nearest ones that do.
         SystemExit: of status 0, after ``--help``.
@@ -79,11 +98,10 @@ def read(
     more: dict[str, Any] = {} if default is None else {"default": default}
     if known_only:
         more["return_unknown_args"] = True
-    function = inspect.isfunction(kind)
     try:
         with contextlib.redirect_stderr(said):
-            answer = tyro.cli(
-                _later(kind) if function else kind,
+            return tyro.cli(
+                kind,
                 args=list(flags),
                 prog=prog,
                 description=description,
@@ -94,17 +112,6 @@ def read(
         if not end.code:
             raise
         raise ValueError(f"{_one_line(said.getvalue())} (see {prog} --help)") from None
-    return answer() if function else answer
-
-
-def _later(function: Callable[..., Any]) -> Callable[..., Callable[[], Any]]:
-    """The function with its signature and help, returning a call instead of making it."""
-
-    @functools.wraps(function)
-    def called(*arguments: Any, **options: Any) -> Callable[[], Any]:
-        return functools.partial(function, *arguments, **options)
-
-    return called
 
 
 def read_train(recipe: Callable[..., Any], flags: Sequence[str], *, prog: str) -> TrainCommand:
