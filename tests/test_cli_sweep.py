@@ -55,10 +55,10 @@ def command(
 
 
 def test_a_sweep_is_done_reported_and_done_only_once(command: Command) -> None:
-    words = ["sweep", *INVENTORY, "icvar.rm_chain", "--seeds", "0-1", "--out", "runs/x"]
+    words = ["sweep", "icvar.rm_chain", *INVENTORY, "--seeds", "0-1", "--out", "runs/x"]
     status, out, _ = command(*words, "--dry-run")
     assert status == 0
-    assert out.splitlines()[0].split() == ["new", "icvar.rm_inventory-steps=200-seed0"]
+    assert out.splitlines()[0].split() == ["new", "icvar.rm_chain-steps=200-seed0"]
     assert not Path("runs").exists()
 
     status, out, err = command(*words)
@@ -90,6 +90,7 @@ def test_a_sweep_is_done_reported_and_done_only_once(command: Command) -> None:
         ("sweep icvar.l_lava --set slip", "write --set name=value,value"),
         ("sweep icvar.l_lava --set slip=2", "slip"),
         ("sweep icvar.l_lava --seeeds 3", "unrecognized options: --seeeds"),
+        ("sweep icvar.l_lava --workers 1 icvar.l_mixture", "unrecognized options: icvar.l_mixture"),
         ("sweep icvar.l_lava --launcher moon", "moon"),
         ("sweep icvar.l_lava --launcher-set a=1", "leave --launcher-set out"),
         ("claims nowhere", "nowhere holds no <paper>/claims.toml"),
@@ -104,6 +105,23 @@ def test_a_mistake_gets_one_line_and_writes_nothing(
     assert message in err
     assert err.count("\n") == 1
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_recipes_of_every_family_are_one_sweep_and_one_page(command: Command) -> None:
+    small = (
+        "rlx2.td3 --env Pendulum-v1 --learning-starts 10 --random-episodes 1 --evaluate-every 30 "
+        "--evaluation-episodes 1 --record-every 20 --algorithm.batch-size 8 "
+        "--algorithm.critic.update-every 10 --algorithm.actor-hidden 16 "
+        "--algorithm.critic-hidden 16 --backend reference"
+    )
+    recipes = [small, "lsvi_ucb_plus.river_swim", "icvar.rm_inventory"]
+    status, out, err = command("sweep", *recipes, "--set", "steps=60", "--out", "x")
+    assert status == 0, err
+    assert "3 of 3 runs done" in out
+    assert command("report", "x")[0] == 0
+    page = Path("x/report.html").read_text(encoding="utf-8")
+    assert "Pendulum-v1, over steps" in page
+    assert "Regret, both axes logarithmic" in page
 
 
 @pytest.mark.parametrize("verb", ["sweep", "claims"])

@@ -159,7 +159,8 @@ def _rows(
             row += [numbers.significant(one.value), numbers.interval(one.low, one.high)]
         if name in better:
             chance = better[name]
-            row += [numbers.share(chance.value), numbers.interval(chance.low, chance.high)]
+            bounds = numbers.interval(100.0 * chance.low, 100.0 * chance.high)
+            row += [numbers.share(chance.value), bounds]
         else:
             row += ["reference", ""]
         rows.append(row)
