@@ -76,8 +76,13 @@ class SlurmQueue:
 
     def start(self, job: Job) -> None:
         """Submit a job."""
-        os.environ.update(environment())  # a job inherits it
-        self._jobs.append((self._executor.submit(Work(), asdict(job)), job))
+        earlier = dict(os.environ)
+        os.environ.update(environment())  # a job inherits what is there when it is submitted
+        try:
+            self._jobs.append((self._executor.submit(Work(), asdict(job)), job))
+        finally:
+            os.environ.clear()
+            os.environ.update(earlier)
 
     def ended(self) -> list[tuple[Job, Ending]]:
         """Return the jobs that have ended since the last call."""
