@@ -3,7 +3,7 @@
 A line of a page that begins with `:::` is replaced, so that nothing of it can become stale:
 
     ::: code thrifty.sparse.schedule:Cosine.drop_fraction    the function without its docstring
-    ::: claims rlx2                                          the rows of results/rlx2/claims.toml
+    ::: claims                                               every row of results/*/claims.toml
     ::: engine                                               the table of benchmarks/td3.json
 """
 
@@ -63,11 +63,11 @@ def without_docstring(source: str) -> str:
     return "\n".join(lines)
 
 
-def claims(paper: str) -> str:
-    """Return the claims about one paper as a table."""
-    from thrifty.report.claims import read_claims, render_table
+def claims(_: str) -> str:
+    """Return all claims as a table."""
+    from thrifty.report.claims import read_results, render_table
 
-    return render_table(read_claims(ROOT / "results" / paper / "claims.toml"))
+    return render_table(read_results(ROOT / "results"))
 
 
 def engine(_: str) -> str:

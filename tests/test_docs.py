@@ -130,6 +130,23 @@ def test_the_extras_are_all_told() -> None:
     assert told == set(EXTRAS) - {"all"}
 
 
+def test_the_six_papers_are_cited() -> None:
+    yaml = pytest.importorskip("yaml", reason='needs pip install "thrifty[docs]"')
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    papers = {
+        one["identifiers"][0]["value"].removeprefix("arXiv:"): len(one["authors"])
+        for one in citation["references"]
+    }
+    assert papers == {
+        "2205.15043": 5,
+        "2206.11489": 3,
+        "2208.14074": 5,
+        "2307.02842": 6,
+        "2409.19391": 5,
+        "2408.11746": 3,
+    }
+
+
 def test_the_site_is_built_and_refers_to_nothing_outside(
     tmp_path: Path,
 ) -> None:

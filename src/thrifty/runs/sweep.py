@@ -105,14 +105,14 @@ def run_sweep(
                 show(sweep.places)
                 if not sweep.over():
                     time.sleep(_POLL_SECONDS)
-            interrupted = not sweep.over()
-            if interrupted:
+            if not sweep.over():
                 sweep.stopping = True
                 launcher.stop()
                 while sweep.at_work():
                     sweep.collect()
                     show(sweep.places)
                     time.sleep(_POLL_SECONDS)
+            interrupted = not sweep.over()
     finally:
         launcher.close()
     return SweepOutcome(
