@@ -163,5 +163,5 @@ def test_slurm_says_what_it_lacks(tmp_path: Path) -> None:
     from thrifty.runs.slurm_queue import SlurmQueue
 
     with pytest.raises(ValueError, match=r"launcher slurm: .*nonsense"):
-        SlurmQueue(tmp_path / "queue", {"nonsense": "1"}, cluster="local")
+        SlurmQueue(tmp_path / "new" / "queue", {"nonsense": "1"}, cluster="local")
     assert list(tmp_path.iterdir()) == []

@@ -61,13 +61,14 @@ class SlurmQueue:
             key: int(value) if value.isdecimal() else value
             for key, value in (parameters or {}).items()
         }
+        missing = [place for place in (folder, *folder.parents) if not place.exists()]
         try:
             self._executor = submitit.AutoExecutor(folder=folder.resolve(), cluster=cluster)
             self._executor.update_parameters(
                 **{"name": "thrifty", "cpus_per_task": 1, "timeout_min": 24 * 60, **numbers}
             )
         except (RuntimeError, NameError, TypeError, ValueError) as error:
-            for made in (folder, folder.parent):  # submitit makes it before it looks at the rest
+            for made in missing:  # submitit makes the folder before it looks at the rest
                 with contextlib.suppress(OSError):
                     made.rmdir()
             reason = " ".join(str(error).split())
