@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from thrifty import cli, flags
+from thrifty.report.claims import read_results
 from thrifty.runs.naming import resolve
 from thrifty.sweeps.plan import read_seeds, read_settings
 
@@ -128,6 +129,13 @@ def test_the_extras_are_all_told() -> None:
         name for row in re.findall(r"^\| (`.*?) \|", text, re.M) for name in re.findall(r"\w+", row)
     }
     assert told == set(EXTRAS) - {"all"}
+
+
+def test_the_runs_that_claims_rest_on_are_there() -> None:
+    claims = read_results(ROOT / "results")
+    named = [(claim.paper, run) for claim in claims for run in claim.runs]
+    assert named
+    assert [run for paper, run in named if not (ROOT / "results" / paper / run).exists()] == []
 
 
 def test_the_six_papers_are_cited() -> None:

@@ -113,6 +113,7 @@ def test_a_node_that_is_killed_in_mid_run_loses_nothing(nodes: Nodes, tmp_path: 
     assert sorted(len(sessions(tmp_path / f"run{n}")) for n in range(2))[1] >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ray_tasks_stop_with_checkpoints_and_errors_are_told(nodes: Nodes, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def sweep(
     failed, 2 for a mistake (then nothing was written), 130 after Ctrl-C.
 
     Args:
-        recipes: as `thrifty list` names them, or package.module:function of your own.
+        recipes: recipes, as `thrifty list` names them, or package.module:function of your own.
         seeds: of every run: 0-9, or 0,3,5, or both: 0-4,7. All runs of the first seed come first.
         settings: a flag of `thrifty train RECIPE` and its values. May stand several times: every
             combination is run.
