@@ -98,6 +98,19 @@ def test_a_command_of_a_page_is_one(words: list[str]) -> None:
         resolve(rest[0], RECIPES)
 
 
+def test_the_flags_of_ours_that_do_as_published_code_does_exist() -> None:
+    text = (ROOT / "docs" / "published_code.md").read_text(encoding="utf-8")
+    told = re.findall(r"`(--[^`]+)`", text)
+    assert len(told) >= 8
+    for flag in told:
+        of_sac = "critic-score" in flag or "action-scale" in flag
+        recipe = "rlx2.sac" if of_sac else "rlx2.td3"
+        if "monotone" in flag:
+            recipe = "lsvi_ucb_plus.river_swim"
+        words = [*shlex.split(flag), *([] if "lsvi" in recipe else ["--env", "Pendulum-v1"])]
+        flags.read_train(resolve(recipe, RECIPES), words, prog="thrifty train")
+
+
 def test_what_is_generated_is_there(generated: ModuleType) -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
