@@ -1,6 +1,7 @@
 # Needs only: python3 with venv and pip, and make. Everything goes into .venv.
 #   make demo     train a sparse agent on HalfCheetah-v5 and write a report (minutes)
 #   make test     the tests            make test-all   the slow ones too
+#   make docs     the pages, into site/
 #   make check    format, lint, types, import layers     make format   rewrite the format
 
 PYTHON  ?= python3
@@ -14,7 +15,7 @@ INPUTS  := pyproject.toml constraints.txt
 # The packages that pyproject.toml describes; a version change reinstalls, a source change does not.
 INSTALL := $(PIP) install --quiet -c constraints.txt -e
 
-.PHONY: help install demo test test-all check format clean
+.PHONY: help install demo test test-all check format docs wheel clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -32,11 +33,15 @@ $(VENV)/.core: $(INPUTS) $(VENV)/.torch
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.core
-	$(INSTALL) '.[test,sb3,tensorboard,browser]'
+	$(INSTALL) '.[test,sb3,tensorboard,browser,ray,slurm,optuna,docs]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
-	$(INSTALL) '.[test,sb3,tensorboard,browser,dev]'
+	$(INSTALL) '.[test,sb3,tensorboard,browser,ray,slurm,optuna,docs,dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.core
+	$(INSTALL) '.[docs]'
 	@touch $@
 
 install: $(VENV)/.core
@@ -60,5 +65,12 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format src tests examples results benchmarks
 	$(BIN)/ruff check --fix src tests examples results benchmarks
 
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+wheel: $(BIN)/python
+	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis test-results.xml
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis test-results.xml

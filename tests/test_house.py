@@ -241,6 +241,8 @@ def test_an_example_is_short(path: Path) -> None:
     ids=name_of,
 )
 def test_an_example_runs(path: Path, tmp_path: Path) -> None:
+    for extra in re.findall(r'pip install "thrifty\[(optuna)\]"', path.read_text()):
+        pytest.importorskip(extra, reason=f'needs pip install "thrifty[{extra}]"')
     done = subprocess.run(
         [sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True, check=False
     )

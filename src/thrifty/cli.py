@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from thrifty import flags
+from thrifty.sweeps.verb import sweep
 
 if TYPE_CHECKING:
     from thrifty.runs import Run
@@ -79,8 +80,10 @@ def _dispatch(words: list[str]) -> int:
     command, example = _VERBS[verb]
     about = (inspect.getdoc(command) or "").split("\n\nArgs:")[0]  # they are shown as flags
     description = f"{about}\n\nExample: {example}"
-    status = flags.read(command, rest, prog=f"thrifty {verb}", description=description)
+    status = flags.read_call(command, rest, prog=f"thrifty {verb}", description=description)()
     assert isinstance(status, int)
+    if verb == "sweep" and status == 130:
+        print(f"go on with: {shlex.join(['thrifty', *words])}")
     return status
 
 
@@ -262,17 +265,40 @@ def _evaluate(
     return 0
 
 
-def _report(*runs: Folder, out: File = None) -> int:
+def _report(*runs: Folder, out: File = None, csv: File = None) -> int:
     """Write one self-contained HTML page about one run, or comparing several.
 
     Args:
-        runs: the runs' folders.
+        runs: the runs' folders, or a sweep's, which stands for all runs in it.
         out: the file; in the run's folder, or in the one that holds all runs, if left out.
+        csv: also write a table with one row a run.
     """
     from thrifty.report import write_report
 
-    print(f"report: {write_report(runs, out)}")
+    print(f"report: {write_report(runs, out, csv)}")
+    if csv is not None:
+        print(f"table: {csv}")
     return 0
+
+
+def _claims(
+    results: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")] = Path(
+        "results"
+    ),
+    *,
+    write: File = None,
+    check: File = None,
+) -> int:
+    """Check the claims in results/<paper>/claims.toml against what was measured, and show them.
+
+    Args:
+        results: the folder that holds a folder for each paper.
+        write: put the table between the two marks of this Markdown file (README.md).
+        check: only tell whether that file's table is fresh; exit status 1 where it is not.
+    """
+    from thrifty.report import claims
+
+    return claims.show(results, write=write, check=check)
 
 
 def _label(
@@ -364,10 +390,15 @@ _VERBS: dict[str, tuple[Any, str]] = {
         _train,
         "thrifty train rlx2.td3 --env Hopper-v5 --seed 1 --steps 100000 --out runs/x",
     ),
+    "sweep": (
+        sweep,
+        "thrifty sweep rlx2.td3 rlx2.rigl --seeds 0-9 --set env=Hopper-v5,Walker2d-v5 --workers 4",
+    ),
     "resume": (_resume, "thrifty resume runs/x"),
     "evaluate": (_evaluate, "thrifty evaluate runs/x --episodes 10 --video"),
     "export": (_export, "thrifty export runs/x --out policy.npz"),
     "report": (_report, "thrifty report runs/x runs/y --out report.html"),
+    "claims": (_claims, "thrifty claims results --write README.md"),
     "label": (_label, "thrifty label runs/x --annotator ann"),
     "optimum": (_optimum, "thrifty optimum S1 --budget 10"),
     "demo": (_demo, "thrifty demo"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import io
 import re
@@ -55,6 +56,27 @@ class TrainCommand:
     arguments: dict[str, Any]
     config: Any
     overrides: tuple[str, ...] = ()
+
+
+def read_call(
+    function: Callable[..., Any], words: Sequence[str], *, prog: str, description: str | None = None
+) -> functools.partial[Any]:
+    """Read the words of a verb into a call of its function, which is not made yet.
+
+    So only the reading is silenced: what the function writes to standard error is seen.
+
+    Raises:
+        ValueError: words that do not fit, in one line with the nearest ones that do.
+        SystemExit: of status 0, after ``--help``.
+    """
+
+    @functools.wraps(function)
+    def called(*arguments: Any, **options: Any) -> functools.partial[Any]:
+        return functools.partial(function, *arguments, **options)
+
+    call = read(called, words, prog=prog, description=description)
+    assert isinstance(call, functools.partial)
+    return call
 
 
 def read(

@@ -236,3 +236,15 @@ def make_run(tmp_path: Path) -> MakeRun:
         return write_run(tmp_path / name, **options)
 
     return make
+
+
+@pytest.fixture
+def write_run_at() -> MakeRun:
+    """Writes a run to any folder: write_run_at(path, recipe=..., records=...)."""
+    return write_run
+
+
+@pytest.fixture
+def records_of() -> Callable[..., list[dict[str, Any]]]:
+    """Synthetic records: records_of(steps=..., seed=..., final=...)."""
+    return synthetic_records

@@ -264,7 +264,7 @@ def test_the_page_of_several_runs(make_run: MakeRun, tmp_path: Path) -> None:
     html = path.read_text(encoding="utf-8")
     assert_self_contained(html)
     page = Page(html)
-    assert page.tags.count("svg") == 4  # two environments, over steps and over time
+    assert page.tags.count("svg") == 6  # over steps and over time each, and two of both
     assert "HalfCheetah-v5, over steps" in page.text
     assert "difference to dense.td3" in page.text
     assert "dense.td3 (3 runs)" in page.text
@@ -339,8 +339,10 @@ def test_where_the_page_goes(make_run: MakeRun, tmp_path: Path) -> None:
         write_report([one, other])
     with pytest.raises(ValueError, match="at least one run"):
         write_report([])
-    with pytest.raises(ValueError, match="holds no run"):
-        write_report([tmp_path / "x"])
+    (tmp_path / "empty").mkdir()
+    for no_run in ("empty", "missing"):
+        with pytest.raises(ValueError, match=r"holds no run|does not exist"):
+            write_report([tmp_path / no_run])
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(ValueError, match=r"cannot be written .*--out"):

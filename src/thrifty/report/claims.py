@@ -29,6 +29,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from thrifty.report import numbers
 
 BEGIN = "<!-- claims:begin -->"
@@ -183,6 +187,51 @@ def stale(readme_text: str, claims: Sequence[Claim]) -> bool:
         ValueError: as `replace_section`.
     """
     return replace_section(readme_text, claims) != readme_text
+
+
+def show(results: Path, *, write: Path | None = None, check: Path | None = None) -> int:
+    """Print all claims and their count by status; write or check a file's table of them.
+
+    Args:
+        results: the project's `results` folder.
+        write: a Markdown file with the two marks, whose table is replaced.
+        check: one whose table is compared.
+
+    Returns:
+        0, or 1 where the checked table is stale. A failed claim is a result, not an error.
+
+    Raises:
+        ValueError: no claims there, a claims file that is wrong, or a file without the marks.
+    """
+    claims = read_results(results)
+    if not claims:
+        raise ValueError(f"{results} holds no <paper>/claims.toml: name the folder of the results")
+    table = Table(box=None, header_style="dim")
+    for heading in ("paper", "claim", "expected", "measured", "status"):
+        table.add_column(heading, overflow="fold")
+    for one in claims:
+        style = {"failed": "red", "holds": "green"}.get(one.status, "dim")
+        cells = (one.paper, one.claim, _expected_text(one), _measured_text(one), one.status)
+        table.add_row(*map(Text, cells), style=style)
+    Console().print(table)
+    counts = [sum(one.status == status for one in claims) for status in STATUSES]
+    told = ", ".join(f"{count} {status}" for count, status in zip(counts, STATUSES, strict=True))
+    print(f"{len(claims)} claims: {told}")
+    for path in (write, check):
+        if path is None:
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+        fresh = replace_section(text, claims)
+        if path is check and fresh != text:
+            print(f"{path} is stale: thrifty claims {results} --write {path}")
+            return 1
+        if path is write:
+            path.write_text(fresh, encoding="utf-8")
+            print(f"written: {path}")
+    return 0
 
 
 def _claim(row: object, paper: str, place: str) -> Claim:

@@ -1,7 +1,7 @@
 """The sections of a page about several runs: curves and tables of groups of runs.
 
-A group is one recipe on one environment; its members should differ in their seed only, and the page
-says so where they do not.
+A group is one recipe with one choice of settings on one environment (`thrifty.report.groups`); its
+members should differ in their seed only, and the page says so where they do not.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from thrifty.report import figures, numbers
+from thrifty.report import aggregates, figures, numbers
 from thrifty.report.elements import Column, folded, note, picture, pictures, section, table, text
+from thrifty.report.groups import Groups, by_task, finals, labels
 from thrifty.report.run_data import RunData
 from thrifty.report.single import command, final_return, flattened, ledger_ratio, speed
 from thrifty.stats.aggregate import bootstrap_interval, difference_interval
 from thrifty.stats.curves import area
-
-Groups = dict[str, list[RunData]]
 
 
 def sections(runs: Sequence[RunData], generator: np.random.Generator) -> list[str]:
@@ -28,14 +27,13 @@ def sections(runs: Sequence[RunData], generator: np.random.Generator) -> list[st
         runs: in the order in which their recipes shall stand; differences are to the first.
         generator: draws the bootstrap resamples.
     """
-    by_task: dict[str, Groups] = {}
-    for run in runs:
-        by_task.setdefault(run.task, {}).setdefault(run.recipe, []).append(run)
-    recipes = list(dict.fromkeys(run.recipe for run in runs))
+    tasks = by_task(runs)
+    names = list(dict.fromkeys(labels(runs)))
     return [
-        _curves(by_task, recipes, generator),
-        _tables(by_task, generator),
-        _caveats(by_task),
+        aggregates.section_of(tasks, names, generator),
+        _curves(tasks, names, generator),
+        _tables(tasks, generator),
+        _caveats(tasks),
         _list(runs),
     ]
 
@@ -71,32 +69,18 @@ def _tables(by_task: dict[str, Groups], generator: np.random.Generator) -> str:
 
 
 def _table(task: str, groups: Groups, generator: np.random.Generator) -> str:
-    ends = {
-        run: float(steps[-1])
-        for runs in groups.values()
-        for run in runs
-        if (steps := run.column("evaluation", "return_mean")[0]).size
-    }
-    if not ends:
+    final = finals(groups)
+    if final is None:
         return f"<h3>{text(task)}</h3>" + note("No run holds an evaluation yet.")
-    # A run at work or one that died early must not pull all others back to its own last step.
-    finished = [end for run, end in ends.items() if run.finished]
-    common = min(finished or ends.values())
-    compared = {
-        recipe: [run for run in runs if ends.get(run, -1.0) >= common]
-        for recipe, runs in groups.items()
-    }
-    scores = {
-        recipe: [score for run in runs if (score := final_return(run, common)) is not None]
-        for recipe, runs in compared.items()
-    }
+    common, ends, compared = final.common, final.ends, final.runs
+    scores = {label: list(own.values()) for label, own in final.scores.items()}
     first = next(recipe for recipe in scores if scores[recipe])
     rows = []
     for recipe, runs in compared.items():
         if not scores[recipe]:
-            rows.append((recipe, "0", *(numbers.MISSING,) * 9))
+            rows.append((recipe, "0", *(numbers.MISSING,) * 10))
             continue
-        final = bootstrap_interval(scores[recipe], generator=generator)
+        middle = bootstrap_interval(scores[recipe], generator=generator)
         difference, difference_bounds = "reference", ""
         if recipe != first:
             gap = difference_interval(scores[recipe], scores[first], generator=generator)
@@ -106,13 +90,14 @@ def _table(task: str, groups: Groups, generator: np.random.Generator) -> str:
             (
                 recipe,
                 str(len(scores[recipe])),
-                numbers.significant(final.value, 4),
-                numbers.interval(final.low, final.high),
+                numbers.significant(middle.value, 4),
+                numbers.interval(middle.low, middle.high),
                 difference,
                 difference_bounds,
                 numbers.significant(_mean([_height(run, common) for run in runs]), 4),
                 numbers.share(_mean([ledger_ratio(run, "parameters") for run in runs])),
                 numbers.share(_mean([ledger_ratio(run, "training_flops") for run in runs])),
+                numbers.share(_mean([ledger_ratio(run, "inference_flops") for run in runs])),
                 numbers.duration(_mean([run.wall_seconds for run in runs])),
                 numbers.count(_mean([speed(run) for run in runs])),
             )
@@ -121,8 +106,8 @@ def _table(task: str, groups: Groups, generator: np.random.Generator) -> str:
         Column("recipe", False), Column("runs"), Column("final return (IQM)"),
         Column("95 % interval"), Column(f"difference to {first}"),
         Column("95 % interval"), Column("mean while training"),
-        Column("parameters kept"), Column("training FLOPs kept"), Column("training time"),
-        Column("steps/s"),
+        Column("parameters kept"), Column("training FLOPs kept"),
+        Column("inference FLOPs kept"), Column("training time"), Column("steps/s"),
     )  # fmt: skip
     remarks = []
     if left_out := [run.name for run in ends if ends[run] < common]:

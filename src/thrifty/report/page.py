@@ -12,18 +12,24 @@ import numpy as np
 from thrifty.report import comparison, episodic, numbers, single
 from thrifty.report.elements import document
 from thrifty.report.run_data import RunData, load_run
+from thrifty.report.run_table import run_table
 
 
-def write_report(directories: Sequence[Path | str], out: Path | str | None = None) -> Path:
+def write_report(
+    directories: Sequence[Path | str],
+    out: Path | str | None = None,
+    table: Path | str | None = None,
+) -> Path:
     """Write the report of one or several runs as an HTML file that needs nothing beside it.
 
     Equal runs give an equal file: bootstrap resamples come from a fixed seed.
 
     Args:
-        directories: run directories; repeats count once. The first one's recipe is what the
-            others are compared with.
+        directories: run directories, or folders that hold some (a sweep's); repeats count once.
+            The first one's recipe is what the others are compared with.
         out: the file to write, or a folder that gets a `report.html`. None: into the run's own
             folder; of several runs into the folder in which all of them lie.
+        table: a CSV file to write as well, one row a run; None: none.
 
     Returns:
         The path of the file.
@@ -36,26 +42,41 @@ def write_report(directories: Sequence[Path | str], out: Path | str | None = Non
         >>> write_report(["runs/x"])  # doctest: +SKIP
         PosixPath('runs/x/report.html')
     """
-    folders = list(
-        {Path(directory).resolve(): Path(directory) for directory in directories}.values()
-    )
+    found = [run for directory in directories for run in run_folders(Path(directory))]
+    folders = list({folder.resolve(): folder for folder in found}.values())
     if not folders:
         raise ValueError("there is no run to report on; give at least one run directory")
     runs = [load_run(folder) for folder in folders]
     target = _target(folders, out)
-    html = render(runs)
+    _write(target, render(runs), "--out")
+    if table is not None:
+        _write(Path(table), run_table(runs), "--csv")
+    return target
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Return the run folders that a folder stands for: itself, or the runs in it, by name.
+
+    A folder that is neither is returned as it is, for `load_run` to say so.
+    """
+    if (folder / "config.json").is_file():
+        return [folder]
+    inside = sorted(path.parent for path in folder.glob("*/config.json"))
+    return inside or [folder]
+
+
+def _write(target: Path, content: str, flag: str) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(html, encoding="utf-8")
+        temporary.write_text(content, encoding="utf-8")
         os.replace(temporary, target)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise ValueError(
-            f"{target} cannot be written ({error.strerror}); choose another --out"
+            f"{target} cannot be written ({error.strerror}); choose another {flag}"
         ) from None
-    return target
 
 
 def render(runs: Sequence[RunData]) -> str:
@@ -81,9 +102,11 @@ def render(runs: Sequence[RunData]) -> str:
     if len(title) > 90:
         title = f"{len(recipes)} recipes on {len(tasks)} environments"
     subtitle = f"{len(runs)} runs"
-    if all(episodic.is_episodic(run) for run in runs):
-        return document(title, subtitle, episodic.comparison(runs))
-    return document(title, subtitle, comparison.sections(runs, np.random.default_rng(0)))
+    episodes = [run for run in runs if episodic.is_episodic(run)]
+    others = [run for run in runs if not episodic.is_episodic(run)]
+    content = comparison.sections(others, np.random.default_rng(0)) if others else []
+    content += episodic.comparison(episodes) if episodes else []
+    return document(title, subtitle, content)
 
 
 def _target(folders: Sequence[Path], out: Path | str | None) -> Path:

@@ -23,6 +23,23 @@ LOCK = ".lock"
 _IDENTITY = ("recipe", "arguments", "seed", "config")  # threads and the way of telling may differ
 
 
+class Busy(ValueError):
+    """Another process works on the run."""
+
+
+def is_busy(directory: Path) -> bool:
+    """Tell whether a process works on the run in `directory` now (False where nobody can tell)."""
+    try:
+        with open(directory / LOCK, "rb") as lock:
+            if fcntl is not None:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such run yet, or a network folder without locks
+        pass
+    return False
+
+
 def holds_run(directory: Path, document: Mapping[str, Any]) -> bool:
     """Tell whether `directory` holds the run that `document` describes; False where it is free.
 
@@ -58,8 +75,8 @@ def claim(directory: Path, document: Mapping[str, Any]) -> Iterator[None]:
     """Make `directory` the run that `document` describes, and hold it until the context ends.
 
     Raises:
-        ValueError: the folder holds something else, another process works on it, or it cannot be
-            written.
+        Busy: another process works on it.
+        ValueError: the folder holds something else, or it cannot be written.
     """
     holds_run(directory, document)  # before anything is written
     try:
@@ -74,7 +91,7 @@ def claim(directory: Path, document: Mapping[str, Any]) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ValueError(
+                raise Busy(
                     f"another process is working on {directory}: "
                     "wait for it, or choose another folder"
                 ) from None

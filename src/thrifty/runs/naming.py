@@ -8,6 +8,7 @@ that leads nowhere is answered with the nearest ones that do.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import inspect
 import pkgutil
@@ -18,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+_LONGEST_NAME = 150  # characters of a sweep's folder; most file systems end at 255
 
 
 def resolve(name: str, namespace: str) -> Callable[..., Any]:
@@ -82,6 +85,33 @@ def default_directory(
         count += 1
         path = Path(root) / f"{base}-{count}"
     return path
+
+
+def run_name(recipe: str, settings: Mapping[str, str], seed: int) -> str:
+    """Return the folder name of a sweep's run: equal runs have equal names, others different ones.
+
+    The environment stands for itself, other settings with their names in alphabetical order. Where
+    a file name cannot hold all of that, a digest of the whole ends it.
+
+    Args:
+        recipe: as `resolve` reads it.
+        settings: what was told beside it, by flag without dashes.
+        seed: of the run.
+
+    Example:
+        >>> run_name("rlx2.static", {"env": "Ant-v5", "learner": "sac"}, 3)
+        'rlx2.static-Ant-v5-learner=sac-seed3'
+    """
+    others = dict(settings)
+    words = [others.pop(name) for name in ("env", "environment") if name in others]
+    words += [f"{name}={others[name]}" for name in sorted(others)]
+    whole = "-".join([recipe, *words, f"seed{seed}"])
+    name = re.sub(r"[^\w.=+-]+", "_", whole)
+    if name == whole and len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.blake2b(whole.encode(), digest_size=4).hexdigest()
+    ending = f"-seed{seed}"
+    return f"{name.removesuffix(ending)[: _LONGEST_NAME - 30]}-{digest}{ending}"
 
 
 def _functions(module: ModuleType) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -88,9 +88,7 @@ class ProgressBar:
 
     def record(self, record: Record) -> None:
         """Take over step and values of a record; kinds and fields unknown here are ignored."""
-        for label, field in _SHOWN.get(record["kind"], {}).items():
-            if isinstance(record.get(field), int | float):
-                self._values[label] = record[field]
+        self._values.update(shown_values([record]))
         self.step = record["step"]
         if self._clock() >= self.due:
             self.show(self.step)
@@ -110,17 +108,29 @@ class ProgressBar:
     def _status(self, now: float) -> str:
         rate = (self.step - self._start) / max(now - self._began, 1e-9)
         words = [f"{rate:.0f} steps/s"]
-        words += [f"{label} {_number(value)}" for label, value in self._values.items()]
+        words += [f"{label} {number(value)}" for label, value in self._values.items()]
         if rate > 0:
-            words.append(f"{_duration(max(self._total - self.step, 0) / rate)} left")
+            words.append(f"{duration(max(self._total - self.step, 0) / rate)} left")
         return "  ".join(words)
 
 
-def _number(value: Any) -> str:
+def shown_values(records: Sequence[Record]) -> list[tuple[str, float]]:
+    """Return label and last value of everything in some records that a bar shows."""
+    values: dict[str, float] = {}
+    for record in records:
+        for label, field in _SHOWN.get(record.get("kind", ""), {}).items():
+            if isinstance(record.get(field), int | float):
+                values[label] = record[field]
+    return list(values.items())
+
+
+def number(value: Any) -> str:
+    """A value in at most a few digits."""
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time span as [h:]mm:ss."""
     minutes, second = divmod(round(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"

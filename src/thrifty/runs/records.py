@@ -48,6 +48,32 @@ def read_records(directory: Path | str) -> list[Record]:
     return records
 
 
+def last_records(directory: Path | str, size: int = 16_384) -> list[Record]:
+    """Return the complete records in the last bytes of a run's file; none where there is no file.
+
+    Args:
+        directory: a run directory.
+        size: how many bytes are read, whatever the length of the file.
+    """
+    try:
+        with open(Path(directory) / FILE, "rb") as file:
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(0, length - size))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return []
+    # Without the line whose beginning may be cut off, and the one that is being written.
+    found = []
+    for line in lines[1 if length > size else 0 : -1]:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            found.append(record)
+    return found
+
+
 class RecordFile:
     """The records file of the run at work; a context manager.
 

@@ -12,7 +12,7 @@ import inspect
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -102,9 +102,6 @@ class Outcome:
 def read_run(directory: Path | str, namespace: str) -> Run:
     """Return the run that a directory holds, ready for `execute`.
 
-    The recipe named in config.json is called with the arguments written there, which gives the
-    class of the configuration; its values come from the file.
-
     Args:
         directory: a run directory.
         namespace: where recipes live, see `thrifty.runs.naming.resolve`.
@@ -112,7 +109,23 @@ def read_run(directory: Path | str, namespace: str) -> Run:
     Raises:
         ValueError: no run there, or its recipe or configuration is not known to this version.
     """
-    document = read_config(directory)
+    return run_of(read_config(directory), directory, namespace)
+
+
+def run_of(document: Mapping[str, Any], directory: Path | str, namespace: str) -> Run:
+    """Return the run whose `document()` this is.
+
+    The recipe named there is called with the arguments written there, which gives the class of the
+    configuration; its values come from the document.
+
+    Args:
+        document: what config.json holds.
+        directory: the run's folder; need not exist.
+        namespace: where recipes live, see `thrifty.runs.naming.resolve`.
+
+    Raises:
+        ValueError: recipe or configuration are not known to this version.
+    """
     recipe = resolve(document["recipe"], namespace)
     try:
         inspect.signature(recipe).bind(**document["arguments"])

@@ -1,4 +1,4 @@
-"""Statistics of a few runs: aggregates with bootstrap intervals, and curves. Pure NumPy."""
+"""Statistics of a few runs: aggregates with intervals, profiles, curves. Pure NumPy."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from thrifty.stats.aggregate import (
     iqm,
     mean,
     median,
+    optimality_gap,
     stratified_interval,
 )
 from thrifty.stats.curves import Band, Curve, align, area, band, final_mean
+from thrifty.stats.profiles import performance_profile, probability_of_improvement
 
 __all__ = [
     "Band",
@@ -28,5 +30,8 @@ __all__ = [
     "iqm",
     "mean",
     "median",
+    "optimality_gap",
+    "performance_profile",
+    "probability_of_improvement",
     "stratified_interval",
 ]

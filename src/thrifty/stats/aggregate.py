@@ -102,6 +102,29 @@ def median(values: npt.ArrayLike, axis: int | None = None) -> FloatArray:
     return np.asarray(np.median(_sample(values, axis), axis=-1 if axis is None else axis))
 
 
+def optimality_gap(target: float = 1.0) -> Statistic:
+    """Return the statistic: mean shortfall of scores below a target, mean of max(target - x, 0).
+
+    Scores above the target do not make up for others below it; smaller is better.
+
+    Args:
+        target: the score that is wished for; 1 for scores normalised to a reference.
+
+    Example:
+        >>> float(optimality_gap(1.0)([0.5, 0.75, 3.0]))
+        0.25
+
+    Reference:
+        Agarwal et al. 2021, section 4.3.
+    """
+
+    def gap(values: npt.ArrayLike, axis: int | None = None) -> FloatArray:
+        array = _sample(values, axis)
+        return np.asarray(np.maximum(target - array, 0.0).mean(axis=-1 if axis is None else axis))
+
+    return gap
+
+
 def bootstrap_interval(
     values_R: npt.ArrayLike,
     statistic: Statistic = iqm,
@@ -169,7 +192,7 @@ def stratified_interval(
     Reference:
         Agarwal et al. 2021, section 4.1.
     """
-    scores = _scores(scores_RT)
+    scores = scores_of(scores_RT)
     return _interval(
         float(statistic(scores)), _replicates(scores, statistic, generator, resamples), level
     )
@@ -207,7 +230,7 @@ def difference_interval(
         >>> difference_interval([3.0, 4.0], [1.0, 1.0], mean, generator=rng).value
         2.5
     """
-    a, b = _scores(first), _scores(second)
+    a, b = scores_of(first), scores_of(second)
     if a.shape[1] != b.shape[1]:
         raise ValueError(
             f"the groups have {a.shape[1]} and {b.shape[1]} tasks; compare them on the same tasks"
@@ -227,8 +250,12 @@ def _sample(values: npt.ArrayLike, axis: int | None) -> FloatArray:
     return array
 
 
-def _scores(values: npt.ArrayLike) -> FloatArray:
-    """[R] or [R, T] numbers as a checked [R, T] array."""
+def scores_of(values: npt.ArrayLike) -> FloatArray:
+    """Return [R] or [R, T] numbers as a checked [R, T] array.
+
+    Raises:
+        ValueError: another shape, no values, or one that is not finite.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim == 1:
         array = array[:, None]
@@ -252,7 +279,17 @@ def _replicates(
 
 
 def _interval(value: float, replicates_B: FloatArray, level: float) -> Interval:
+    low, high = percentile_interval(replicates_B, level)
+    return Interval(value, float(low), float(high))
+
+
+def percentile_interval(replicates: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
+    """Return the bounds of the middle `level` of bootstrap replicates, along the first axis.
+
+    Raises:
+        ValueError: a level outside (0, 1).
+    """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must lie between 0 and 1, got {level}; 0.95 is usual")
-    low, high = np.quantile(replicates_B, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return Interval(value, float(low), float(high))
+    low, high = np.quantile(replicates, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=0)
+    return low, high
