@@ -128,11 +128,11 @@ class Tokens:
     Attributes:
         training: the stream that batches are drawn from.
         held_out: the stream that is only evaluated on.
-        vocabulary: None where it is not known; then there are no samples and no bytes.
+        vocabulary: what an id stands for.
     """
 
     def __init__(
-        self, training: Stream, held_out: Stream, vocabulary: bpe.Vocabulary | None
+        self, training: Stream, held_out: Stream, vocabulary: bpe.Vocabulary
     ) -> None:
         self.training, self.held_out, self.vocabulary = training, held_out, vocabulary
 

@@ -26,6 +26,7 @@ from thrifty.sparse.flops import (
 from thrifty.sparse.growth import GrowthRule, highest, split, top
 from thrifty.sparse.handle import Handle
 from thrifty.sparse.layers import Where, layer_shapes, matrix_weights
+from thrifty.sparse.phases import Phase, Phases
 from thrifty.sparse.schedule import Cosine, SparsitySchedule, Static
 from thrifty.sparse.scores import LayerState, Score, gradient, magnitude, mest, random
 from thrifty.sparse.sparsify import Initial, largest, redrawn, sparsify, subset
@@ -42,6 +43,8 @@ __all__ = [
     "LayerCost",
     "LayerState",
     "Ledger",
+    "Phase",
+    "Phases",
     "Ratio",
     "Scope",
     "Score",
