@@ -155,9 +155,7 @@ class Block(nn.Module):
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
         attended = attend(q, k, v, pattern, window).transpose(1, 2).flatten(2)
         x_BTC = x_BTC + self.out(attended)
-        stream: Tensor = x_BTC + self.down(
-            F.gelu(self.up(self.norm2(x_BTC)), approximate="tanh")
-        )
+        stream: Tensor = x_BTC + self.down(F.gelu(self.up(self.norm2(x_BTC)), approximate="tanh"))
         return stream
 
 

@@ -61,18 +61,31 @@ class Plan(NamedTuple):
         """
         found: list[Stretch] = []
         share = kept(self.pattern, context, self.window)
-        density = 1.0 - self.schedule.sparsity(0)
-        for step in range(1, steps + 1):
-            sees = 1.0 if self.attention(step)[0] == "dense" else share
-            grows = int(self.grows(step))
+        density, done = 1.0 - self.schedule.sparsity(0), 0
+        for mark in self._marks(steps):  # up to each of these nothing changes
+            sees = 1.0 if self.attention(mark)[0] == "dense" else share
+            grows = int(self.grows(mark))
             last = found[-1] if found else None
             if last is not None and (last.density, last.kept) == (density, sees):
-                found[-1] = last._replace(steps=last.steps + 1, evolves=last.evolves + grows)
+                found[-1] = last._replace(
+                    steps=last.steps + mark - done, evolves=last.evolves + grows
+                )
             else:
-                found.append(Stretch(1, density, sees, grows))
-            if self.schedule.is_due(step):
-                density = 1.0 - self.schedule.sparsity(step)
+                found.append(Stretch(mark - done, density, sees, grows))
+            if self.schedule.is_due(mark):
+                density = 1.0 - self.schedule.sparsity(mark)
+            done = mark
         return found
+
+    def _marks(self, steps: int) -> list[int]:
+        """All evolution steps, the last step of every phase, and that of the run, ascending."""
+        marks = {steps}
+        if self.phases is not None:
+            marks |= {*self.phases.due(), *self.phases.ends}
+        elif isinstance(self.schedule, Cosine):
+            every, until = self.schedule.update_every, self.schedule.update_until
+            marks |= set(range(every, until, every))
+        return sorted(mark for mark in marks if 0 < mark <= steps)
 
 
 def make_plan(config: PretrainingConfig, vocabulary: int) -> Plan:

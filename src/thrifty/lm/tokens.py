@@ -131,9 +131,7 @@ class Tokens:
         vocabulary: what an id stands for.
     """
 
-    def __init__(
-        self, training: Stream, held_out: Stream, vocabulary: bpe.Vocabulary
-    ) -> None:
+    def __init__(self, training: Stream, held_out: Stream, vocabulary: bpe.Vocabulary) -> None:
         self.training, self.held_out, self.vocabulary = training, held_out, vocabulary
 
 

@@ -102,10 +102,25 @@ class Phases:
         """Steps of all phases together."""
         return sum(phase.steps for phase in self.phases)
 
+    @property
+    def ends(self) -> list[int]:
+        """The last step of each phase."""
+        return list(accumulate(phase.steps for phase in self.phases))
+
     def phase(self, step: int) -> int:
         """Return the number of the phase that step number `step` (from 1) lies in."""
-        ends = list(accumulate(phase.steps for phase in self.phases))
-        return min(bisect.bisect_left(ends, step), len(ends) - 1)
+        return min(bisect.bisect_left(self.ends, step), len(self.phases) - 1)
+
+    def due(self) -> list[int]:
+        """Return all evolution steps, ascending."""
+        found = set(range(self.update_every, self.steps, self.update_every))
+        for phase, end in zip(self.phases, self.ends, strict=True):
+            begin = end - phase.steps
+            if phase.steps:
+                found.add(begin + 1)
+            if phase.steps and phase.moves:
+                found |= {*range(begin + self.density_every, end, self.density_every), end}
+        return sorted(found)
 
     def is_due(self, step: int) -> bool:
         """Say whether links are exchanged at this step (from 1), or the density moves."""
