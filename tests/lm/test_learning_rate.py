@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from thrifty.lm.learning_rate import cosine, rewarmed
@@ -22,5 +24,5 @@ def test_a_second_rise_begins_where_the_cosine_is_and_ends_at_its_end() -> None:
     assert again[139] == pytest.approx(0.8)
     assert again[169] == pytest.approx(0.45)  # half way from .8 to .1
     assert again[199] == pytest.approx(0.1)
-    steps = [b - a for a, b in zip(again, again[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(again)]
     assert max(steps[140:]) < 0 < min(steps[119:138])

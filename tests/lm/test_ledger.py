@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from thrifty.lm.attention import kept
@@ -81,7 +81,7 @@ def test_erdos_renyi_densities_of_gpt2_small(
     sparsity: float, qkv: float, out: float, mlp: float, head: float
 ) -> None:
     shapes = matrix_shapes(SHAPES["small"], V)
-    nnz = er({name: shape for name, shape in shapes.items()}, sparsity)  # type: ignore[misc]
+    nnz = er(shapes, sparsity)  # type: ignore[arg-type]
     density = {name: nnz[name] / (a * b) for name, (a, b) in shapes.items()}
     assert round(density["blocks.3.qkv.weight"], 3) == qkv
     assert round(density["blocks.3.out.weight"], 3) == out
@@ -132,8 +132,8 @@ def test_the_solver_hits_the_ratio(
     try:
         plan = make_plan(config, 512)
     except ValueError as problem:
-        assert "can be reached" in str(problem)
-        return
+        assume("can be reached" not in str(problem))
+        raise
     costs = Costs.of(model, 512, "square")
     assert training_flops(costs, plan.stretches(steps, 64)) == pytest.approx(flops, abs=1e-9)
 

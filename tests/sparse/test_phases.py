@@ -53,7 +53,7 @@ def test_the_drop_fraction_has_a_cosine_of_its_own_in_each_phase() -> None:
 
 def test_the_density_moves_more_often_than_links_are_exchanged() -> None:
     phases = three()
-    due = [step for step in range(0, 450) if phases.is_due(step)]
+    due = [step for step in range(450) if phases.is_due(step)]
     moving = [1, *range(10, 101, 10)]
     still = [101, *range(120, 301, 20)]
     back = [301, *range(310, 401, 10)]

@@ -60,8 +60,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern = "dense", window: 
     if pattern == "local":
         return _local(q, k, v, window)[0][:, :, :length]
     if pattern == "strided":
-        classes = [_classes(x, window) for x in (q, k, v)]
-        seen = F.scaled_dot_product_attention(*classes, is_causal=True)
+        q, k, v = (_classes(x, window) for x in (q, k, v))
+        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return _positions(seen)[:, :, :length]
     if pattern == "union":
         near = _local(q, k, v, window)
@@ -186,7 +186,8 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> tuple[Tensor, T
 
 def _merge(near: tuple[Tensor, Tensor], far: tuple[Tensor, Tensor]) -> Tensor:
     share = torch.sigmoid(near[1] - far[1]).to(near[0].dtype)
-    return far[0] + share * (near[0] - far[0])
+    merged: Tensor = far[0] + share * (near[0] - far[0])
+    return merged
 
 
 def _classes(x: Tensor, window: int) -> Tensor:

@@ -23,6 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,13 @@ class Vocabulary:
     def lengths(self) -> NDArray[np.int64]:
         """Bytes of each token, by id [size]; 0 for the end of a text."""
         return np.array([len(token) for token in self.tokens], dtype=np.int64)
+
+    @property
+    def spelled(self) -> list[str]:
+        """The tokens as GPT-2's files spell them, by id: bytes as visible characters."""
+        shown = _shown()
+        words = ["".join(shown[byte] for byte in token) for token in self.tokens]
+        return [*words[:-1], "<|endoftext|>"]
 
     def encode(self, text: str) -> Ids:
         """Return the token ids of a text.
@@ -147,10 +155,7 @@ class Vocabulary:
         parts = [word[i : i + 1] for i in range(len(word))]
         while len(parts) > 1:
             unknown = len(self._ranks)
-            rank, pair = min(
-                (self._ranks.get(pair, unknown), pair)
-                for pair in zip(parts, parts[1:], strict=False)
-            )
+            rank, pair = min((self._ranks.get(pair, unknown), pair) for pair in pairwise(parts))
             if rank == unknown:
                 break
             parts = _merged(parts, pair)
@@ -184,7 +189,7 @@ def learn(texts: Iterable[str], *, size: int, progress: bool = False) -> Vocabul
     pairs: Counter[Pair] = Counter()
     places: defaultdict[Pair, set[int]] = defaultdict(set)
     for i, word in enumerate(words):
-        for pair in zip(word, word[1:], strict=False):
+        for pair in pairwise(word):
             pairs[pair] += counts[i]
             places[pair].add(i)
     heap = [(-count, pair) for pair, count in pairs.items()]
@@ -201,10 +206,10 @@ def learn(texts: Iterable[str], *, size: int, progress: bool = False) -> Vocabul
             for i in places.pop(pair):
                 before, after = words[i], _merged(words[i], pair)
                 words[i] = after
-                for one in zip(before, before[1:], strict=False):
+                for one in pairwise(before):
                     pairs[one] -= counts[i]
                     changed.add(one)
-                for one in zip(after, after[1:], strict=False):
+                for one in pairwise(after):
                     pairs[one] += counts[i]
                     places[one].add(i)
                     changed.add(one)

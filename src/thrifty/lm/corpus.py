@@ -1,8 +1,8 @@
 """The embedded corpus: Shakespeare and Milton, split by work into a training and a held-out side.
 
-All of Shakespeare in modern spelling and Milton's poems and Areopagitica, 6 MB, from Project Gutenberg by
-way of the package shakespeare 0.6 (Open Knowledge Foundation; the works are in the public domain,
-the compilation is CC BY 2.5). `data/ATTRIBUTION.md` says so beside the file.
+All of Shakespeare in modern spelling, Milton's poems and Areopagitica, 6 MB: from Project Gutenberg
+by way of the package shakespeare 0.6 (Open Knowledge Foundation; the works are in the public
+domain, the compilation is CC BY 2.5). `data/ATTRIBUTION.md` says so beside the file.
 
 A text may hold several works (an anthology), and a work may be in several texts (editions,
 spellings). Held out are works, not texts: a text is on the training side if none of its works is

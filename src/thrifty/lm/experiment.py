@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from thrifty.lm import learning_rate, tokens
 from thrifty.lm.attention import kept
@@ -399,7 +399,8 @@ def make_optimizer(model: GPT, config: PretrainingConfig) -> torch.optim.AdamW:
         config: its `optimizer` is read.
     """
     settings = config.optimizer
-    decaying, others = [], []
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         linear = name.startswith("blocks.") and parameter.dim() == 2
         (decaying if linear else others).append(parameter)

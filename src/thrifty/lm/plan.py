@@ -6,6 +6,7 @@ where a FLOPs ratio is asked for.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from thrifty.lm.attention import Pattern, kept
@@ -131,7 +132,7 @@ def _phased(config: PhasesConfig, steps: int, density: float) -> Plan:
     # Whole steps, the borders rounded so that the phases fill the run.
     ends = [config.warm_up, config.warm_up + config.ultra, 1.0 - config.tail, 1.0]
     borders = [0, *(round(end * steps) for end in ends)]
-    lengths = [b - a for a, b in zip(borders, borders[1:], strict=False)]
+    lengths = [b - a for a, b in pairwise(borders)]
     final = config.final_density
     phases = Phases(
         (

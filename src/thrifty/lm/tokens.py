@@ -152,7 +152,7 @@ def load(source: str) -> Tokens:
         raise ValueError(
             f"{source!r} is no corpus: say shakespeare, or name a folder with train.bin and val.bin"
         )
-    streams = []
+    streams: list[Stream] = []
     for side in ("train", "val"):
         paths = sorted(folder.glob(f"*{side}*.bin"))
         if not paths:
@@ -161,7 +161,8 @@ def load(source: str) -> Tokens:
             )
         streams.append(Stream([_map(path) for path in paths], f"{folder}/{side}"))
     own = folder / "merges.txt"
-    return Tokens(*streams, bpe.Vocabulary.read(own) if own.exists() else bpe.gpt2())
+    vocabulary = bpe.Vocabulary.read(own) if own.exists() else bpe.gpt2()
+    return Tokens(streams[0], streams[1], vocabulary)
 
 
 def write(path: Path | str, texts: Sequence[str], vocabulary: bpe.Vocabulary) -> int:

@@ -156,7 +156,7 @@ def rigl(steps: int = _STEPS, sparsity: float = 0.8) -> PretrainingConfig:
 
 
 def gpt2(data: str = "openwebtext", steps: int = 600_000) -> PretrainingConfig:
-    """Mixed sparsity in the released setting: GPT-2 of 124 million parameters, 491,520 tokens a step.
+    """Mixed sparsity in the released setting: 124 million parameters, 491,520 tokens a step.
 
     Needs a folder of token files (nanoGPT's, or llm.c's) and hardware for it.
 

@@ -151,7 +151,7 @@ class Phases:
         if step >= begin + phase.steps:
             return phase.end
         left = 1.0 - (step - begin) / phase.steps
-        return phase.end + (phase.start - phase.end) * left**phase.power
+        return float(phase.end + (phase.start - phase.end) * left**phase.power)
 
     def _begin(self, step: int) -> tuple[int, Phase]:
         number = self.phase(step)
