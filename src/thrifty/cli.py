@@ -193,7 +193,7 @@ def _execute(run: Run, *, tensorboard: bool = False, quiet: bool = False) -> int
 
     folder = shlex.quote(str(run.directory))
     with contextlib.ExitStack() as stack:
-        callbacks: list[Any] = []
+        callbacks: list[Any] = [] if quiet else [_show_sample]
         if tensorboard:
             from thrifty.runs.tensorboard import TensorBoard
 
@@ -208,6 +208,13 @@ def _execute(run: Run, *, tensorboard: bool = False, quiet: bool = False) -> int
         print(f"done: {outcome.step} steps in {outcome.wall_seconds:.0f} s, in {folder}")
     print(f"report with: thrifty report {folder}")
     return 0
+
+
+def _show_sample(record: dict[str, Any]) -> None:
+    """Print the text that a language model has written."""
+    if record["kind"] == "sample":
+        title = f"a sample at the {record['where']}, after {record['step']} steps"
+        print(f"--- {title} ---\n{record['text']}\n", flush=True)
 
 
 def _export(

@@ -127,5 +127,5 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             weights.load(tmp_path)
     path.write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match="has biases .* load it with biases=True"):
+    with pytest.raises(ValueError, match=r"has biases .* load it with biases=True"):
         weights.load(tmp_path, biases=False)

@@ -40,7 +40,7 @@ def folder(path: Path) -> str:
     return str(path)
 
 
-def toy(data: str, sparsity: str = "mst", **changes: Any) -> PretrainingConfig:
+def toy(data: str, kind: str = "mst", **changes: Any) -> PretrainingConfig:
     """A run of 40 steps of a model with 4,000 weights."""
     settings: dict[str, Any] = {
         "data": data,
@@ -53,6 +53,6 @@ def toy(data: str, sparsity: str = "mst", **changes: Any) -> PretrainingConfig:
         "sample_tokens": 5,
         "model": GPTConfig(layers=1, heads=2, width=16, context=16),
         "optimizer": OptimizerConfig(learning_rate=1e-2),
-        "sparsity": SPARSITIES[sparsity],
+        "sparsity": SPARSITIES[kind],
     }
     return PretrainingConfig(**{**settings, **changes})

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from thrifty.lm import learning_rate, tokens
 from thrifty.lm.attention import kept
+from thrifty.lm.block_linear import BlockLayout
 from thrifty.lm.config import ConstantConfig, DenseConfig, PhasesConfig, PretrainingConfig
 from thrifty.lm.gpt import GPT, linear_matrices
 from thrifty.lm.ledger import Convention, Costs, training_flops
@@ -35,8 +36,10 @@ from thrifty.sparse import (
     Topology,
     TopologyEvolution,
     TopologyUpdate,
+    block_subset,
     er,
     gradient,
+    in_blocks,
     random,
     sparsify,
     split,
@@ -82,16 +85,19 @@ class Pretraining:
         self.plan = make_plan(config, known.size)
         generator = torch.Generator().manual_seed(self._seeds[0])
         self.model = GPT(config.model, known.size, generator).to(_device(config.device))
+        self._block = getattr(config.sparsity, "block", 1)
         self.topology = self._sparsified()
         self.evolution = TopologyEvolution(
             self.topology,
             self.plan.schedule,
             grow=_growth(config),
             moments=config.optimizer.moments,
+            block=self._block,
             seed=self._seeds[2],
         )
         self.optimizer = make_optimizer(self.model, config)
         self._costs = {name: Costs.of(config.model, known.size, name) for name in _CONVENTIONS}
+        self._layouts: dict[str, BlockLayout] | None = None  # None: to be made from the masks
         self.step = 0
         self._began = self._ended = False
         self._flops = dict.fromkeys(_CONVENTIONS, 0.0)
@@ -108,8 +114,8 @@ class Pretraining:
         return sparsify(
             self.model,
             sparsity=self.plan.schedule,
-            allocate=er,
-            initial=subset,
+            allocate=in_blocks(er, sparsity.block),
+            initial=subset if sparsity.block == 1 else block_subset(sparsity.block),
             where=linear_matrices,
             generator=torch.Generator().manual_seed(self._seeds[1]),
         )
@@ -133,7 +139,7 @@ class Pretraining:
             elif self._sample_due is not None:
                 self._sample()
             elif self.step < self.config.steps:
-                self._advance()
+                self.advance()
             elif not self._ended:
                 self._ended = True
                 self._record("end", **self._last)
@@ -185,7 +191,7 @@ class Pretraining:
         config = self.config
         return config.batch_size * config.micro_batches * config.model.context
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
         """Take one optimizer step, and note what is due after it."""
         config, step = self.config, self.step + 1
         density = 1.0 - self.topology.sparsity
@@ -199,6 +205,7 @@ class Pretraining:
         self._losses[0] += loss
         self._losses[1] += 1.0
         if update is not None:
+            self._layouts = None
             self._exchanged(update)
         if step % (config.record_every or 1) == 0 or step == config.steps:
             self._progress()
@@ -219,6 +226,8 @@ class Pretraining:
         config = self.config
         self.optimizer.zero_grad(set_to_none=True)
         self.model.pattern, self.model.window = self.plan.attention(step)
+        # Where links grow, the gradient is wanted for all of them.
+        self.model.lay_out({} if self.plan.grows(step) else self._live_blocks())
         inputs, targets = self.tokens.training.batch(
             config.batch_size * config.micro_batches,
             config.model.context,
@@ -239,6 +248,19 @@ class Pretraining:
                 "longer optimizer.warm_up"
             )
         return total / config.micro_batches
+
+    def _live_blocks(self) -> dict[str, BlockLayout]:
+        """Return which blocks exist in every matrix that is sparse enough to skip the others."""
+        if self.config.kernel == "masked":
+            return {}
+        if self._layouts is None:
+            masks = {name: self.topology.mask(name) for name in self.topology.names}
+            self._layouts = {
+                name: BlockLayout(mask, self._block)
+                for name, mask in masks.items()
+                if 2 * int(mask.sum()) <= mask.numel()
+            }
+        return self._layouts
 
     def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
         if self.config.precision == "float32":
@@ -279,6 +301,7 @@ class Pretraining:
         strips = self.tokens.held_out.strips(4 * config.batch_size, config.model.context, most)
         number = int(self._evaluated[0])
         self.model.pattern, self.model.window = self.plan.attention(max(1, self.step))
+        self.model.lay_out(self._live_blocks())
         ids, wanted = strips[number]
         nats = self._nats(ids, wanted)
         added = (1.0, nats, wanted.numel(), int(self._lengths[wanted].sum()))
@@ -293,7 +316,7 @@ class Pretraining:
             "bits_per_byte": nats / math.log(2.0) / size,
             "tokens": int(count),
         }
-        self._record("evaluation", **self._last, flops=dict(self._flops))
+        self._record("evaluation", **self._last, **self._spent())
 
     @torch.no_grad()
     def _nats(self, ids: Tensor, wanted: Tensor) -> float:
@@ -333,8 +356,11 @@ class Pretraining:
             density=1.0 - self.topology.sparsity,
             phase=self.plan.phase(self.step),
             tokens=self.step * self._tokens_per_step,
-            flops=dict(self._flops),
+            **self._spent(),
         )
+
+    def _spent(self) -> Record:
+        return {f"flops_{name}": value for name, value in self._flops.items()}
 
     def _exchanged(self, update: TopologyUpdate) -> None:
         layers = update.layers.values()
@@ -380,6 +406,7 @@ class Pretraining:
         except RuntimeError as problem:
             raise ValueError(f"the state is of another model: {problem}") from None
         self.topology.load_state_dict(state["topology"])
+        self._layouts = None
         self.optimizer.load_state_dict(state["optimizer"])
         self.evolution.load_state_dict(state["evolution"])
         self.step = state["step"]

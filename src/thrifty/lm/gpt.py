@@ -13,6 +13,7 @@ Reference: Radford et al. 2019. Where we differ: no dropout, and biases are a ch
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thrifty.lm.attention import Pattern, attend
+from thrifty.lm.block_linear import BlockLayout, BlockLinear, block_linear
 
 __all__ = ["GPT", "GPTConfig", "linear_matrices"]
 
@@ -65,6 +67,7 @@ class GPT(nn.Module):
         vocabulary: as given.
         pattern: who sees whom in attention, in every head of every block.
         window: of the pattern, in positions.
+        head: which blocks of the head exist; None multiplies it whole.
     """
 
     def __init__(self, config: GPTConfig, vocabulary: int, generator: torch.Generator) -> None:
@@ -74,6 +77,7 @@ class GPT(nn.Module):
         self.config, self.vocabulary = config, vocabulary
         self.pattern: Pattern = "dense"
         self.window = 0
+        self.head: BlockLayout | None = None
         rows = -(-vocabulary // config.padding) * config.padding
         self.wte = nn.Embedding(rows, config.width)
         self.wpe = nn.Embedding(config.context, config.width)
@@ -128,7 +132,18 @@ class GPT(nn.Module):
         return normed
 
     def _head(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.wte.weight)[..., : self.vocabulary]
+        return block_linear(x, self.wte.weight, None, self.head)[..., : self.vocabulary]
+
+    def lay_out(self, layouts: Mapping[str, BlockLayout]) -> None:
+        """Say which blocks exist, so that products skip the others.
+
+        Args:
+            layouts: by the weight's name; a matrix that is not there is multiplied whole.
+        """
+        self.head = layouts.get("wte.weight")
+        for name, module in self.named_modules():
+            if isinstance(module, BlockLinear):
+                module.layout = layouts.get(f"{name}.weight")
 
 
 class Block(nn.Module):
@@ -143,11 +158,11 @@ class Block(nn.Module):
         width, biases = config.width, config.biases
         self.heads = config.heads
         self.norm1 = nn.LayerNorm(width, bias=biases)
-        self.qkv = nn.Linear(width, 3 * width, bias=biases)
-        self.out = nn.Linear(width, width, bias=biases)
+        self.qkv = BlockLinear(width, 3 * width, bias=biases)
+        self.out = BlockLinear(width, width, bias=biases)
         self.norm2 = nn.LayerNorm(width, bias=biases)
-        self.up = nn.Linear(width, 4 * width, bias=biases)
-        self.down = nn.Linear(4 * width, width, bias=biases)
+        self.up = BlockLinear(width, 4 * width, bias=biases)
+        self.down = BlockLinear(4 * width, width, bias=biases)
 
     def forward(self, x_BTC: Tensor, pattern: Pattern, window: int) -> Tensor:
         """Return the stream after this block, [B, T, C]."""

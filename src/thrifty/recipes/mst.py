@@ -20,6 +20,7 @@ of the ultra phase follows from the FLOPs asked for. Links grow three by gradien
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from thrifty.lm.config import (
@@ -86,7 +87,9 @@ def mst(
     """
     wide = GPTConfig(layers=2, heads=6, width=384, context=256, biases=False)
     sparsity = PhasesConfig(flops=flops, block=block)
-    return _study(sparsity, steps, _SMALL if block == 1 else wide)
+    if block == 1:
+        return _study(sparsity, steps)
+    return replace(_study(sparsity, steps, wide), kernel="masked" if block < 64 else "blocks")
 
 
 def dense(steps: int = _STEPS) -> PretrainingConfig:

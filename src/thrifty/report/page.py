@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thrifty.report import comparison, episodic, numbers, single
+from thrifty.report import comparison, episodic, language, numbers, single
 from thrifty.report.elements import document
 from thrifty.report.run_data import RunData, load_run
 
@@ -70,10 +70,13 @@ def render(runs: Sequence[RunData]) -> str:
         algorithm = run.first("start").get("algorithm")
         parts = [str(algorithm)] if algorithm else []
         parts += [f"seed {run.seed}"] if run.seed is not None else []
-        of_episodes = episodic.is_episodic(run)
-        unit = "episodes" if of_episodes else "environment steps"
+        unit, sections = "environment steps", single.sections
+        if episodic.is_episodic(run):
+            unit, sections = "episodes", episodic.sections
+        elif language.is_language(run):
+            unit, sections = "optimizer steps", language.sections
         parts += [f"{numbers.count(run.steps)} {unit}", run.name]
-        content = episodic.sections(run) if of_episodes else single.sections(run)
+        content = sections(run)
         return document(f"{run.recipe} on {run.task}", " · ".join(parts), content)
     tasks = list(dict.fromkeys(run.task for run in runs))
     recipes = list(dict.fromkeys(run.recipe for run in runs))
@@ -83,6 +86,8 @@ def render(runs: Sequence[RunData]) -> str:
     subtitle = f"{len(runs)} runs"
     if all(episodic.is_episodic(run) for run in runs):
         return document(title, subtitle, episodic.comparison(runs))
+    if all(language.is_language(run) for run in runs):
+        return document(title, subtitle, language.comparison(runs))
     return document(title, subtitle, comparison.sections(runs, np.random.default_rng(0)))
 
 

@@ -12,6 +12,7 @@ Instead of attaching, a loop may call `evolution.step(optimizer)` itself.
 from __future__ import annotations
 
 from thrifty.sparse.allocate import Allocation, check_sparsity, er, erk, uniform
+from thrifty.sparse.blocks import block_subset, in_blocks, places
 from thrifty.sparse.evolution import TopologyEvolution
 from thrifty.sparse.flops import (
     LayerCost,
@@ -54,18 +55,21 @@ __all__ = [
     "TopologyEvolution",
     "TopologyUpdate",
     "Where",
+    "block_subset",
     "check_sparsity",
     "er",
     "erk",
     "forward_flops",
     "gradient",
     "highest",
+    "in_blocks",
     "largest",
     "layer_costs",
     "layer_shapes",
     "magnitude",
     "matrix_weights",
     "mest",
+    "places",
     "random",
     "ratio",
     "redrawn",

@@ -70,9 +70,9 @@ class Phases:
         ValueError: an argument is outside its range.
 
     Example:
-        >>> phases = Phases((Phase(100, 1.0, 0.1, 3.0), Phase(100, 0.1, 0.1)), update_every=20)
-        >>> phases.phase(101), phases.density(50), phases.drop_fraction(150)
-        (1, 0.2125, 0.15)
+        >>> phases = Phases((Phase(100, 1.0, 0.2, 3.0), Phase(100, 0.2, 0.2)), update_every=50)
+        >>> phases.phase(101), round(phases.density(50), 3), phases.drop_fraction(150)
+        (1, 0.3, 0.15)
 
     Reference:
         Hu et al. 2025, "Mixed sparsity training", TMLR; phases' lengths and densities are not
