@@ -220,13 +220,18 @@ def _show_sample(record: dict[str, Any]) -> None:
 def _export(
     run: Folder, /, *, out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("policy.npz")
 ) -> int:
-    """Write a trained policy to one small file that acts without thrifty.
+    """Write a trained policy to one small file that acts without thrifty, or a GPT-2 to a folder.
 
     Args:
         run: the run's folder, or a file that agent.save wrote.
-        out: policy.npz keeps the links alone and needs NumPy only, policy.onnx is dense.
+        out: policy.npz keeps the links alone and needs NumPy only, policy.onnx is dense; a name
+            without a suffix is a folder for a language model, as Hugging Face reads it.
     """
-    from thrifty.export import export_policy
+    from thrifty.export import export_language_model, export_policy
+
+    if not out.suffix:
+        print(f"written: {export_language_model(run, out)}")
+        return 0
 
     done = export_policy(run, out)
     share = done.size / done.dense_size
