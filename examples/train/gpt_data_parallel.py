@@ -1,7 +1,7 @@
 """Train a GPT-2 sparsely on several processes: torchrun --nproc-per-node 2 gpt_data_parallel.py
 
 Every process has all masks. They stay equal because DDP averages the gradients before they are
-scored, and because random growth is a function of seed and step. Without torchrun it is one process.
+scored, and because random growth is a function of seed and step. Alone it is one process.
 """
 
 import os

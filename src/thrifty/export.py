@@ -1,9 +1,10 @@
 """What leaves the house: ``thrifty export RUN --out policy.npz`` or ``policy.onnx``.
 
-A language model leaves as a folder in Hugging Face's layout (`thrifty.lm.weights`). Of policies,
-both forms hold the noise-free policy and give actions in the environment's own bounds. An ``.onnx`` holds
-dense weights, zeros included; it takes observations [batch, O] named "observation" and gives
-actions [batch, A] named "action". An ``.npz`` holds the non-zero weights alone, for
+A language model leaves as a folder in Hugging Face's layout (:mod:`thrifty.lm.weights`).
+
+Both files of a policy hold it without noise and give actions in the environment's own bounds. An
+``.onnx`` holds dense weights, zeros included; it takes observations [batch, O] named "observation"
+and gives actions [batch, A] named "action". An ``.npz`` holds the non-zero weights alone, for
 :mod:`thrifty.sparse_policy`, which needs NumPy only. Its format, "thrifty policy 1", is an ordinary
 zip archive without pickle; ``n`` counts the layers from 0:
 

@@ -192,7 +192,8 @@ def _merge(near: tuple[Tensor, Tensor], far: tuple[Tensor, Tensor]) -> Tensor:
 
 def _classes(x: Tensor, window: int) -> Tensor:
     """[B, H, T, D] -> [B, H, w, T/w, D]: positions with the same remainder together."""
-    return x.unflatten(2, (-1, window)).transpose(2, 3)
+    classes: Tensor = x.unflatten(2, (-1, window)).transpose(2, 3)
+    return classes
 
 
 def _positions(x: Tensor) -> Tensor:

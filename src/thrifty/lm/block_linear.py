@@ -76,7 +76,7 @@ def block_linear(
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
-    flat: Tensor = _Product.apply(x.reshape(-1, x.shape[-1]), weight, layout)
+    flat: Tensor = _product(x.reshape(-1, x.shape[-1]), weight, layout)
     y = flat.view(*x.shape[:-1], -1)
     return y if bias is None else y + bias.to(y.dtype)
 
@@ -85,7 +85,7 @@ class _Product(torch.autograd.Function):
     """x W^T and its two gradients, [N, in] and [out, in]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, layout: BlockLayout) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, weight: Tensor, layout: BlockLayout) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.layout = layout
         y = x.new_zeros(len(x), len(weight))
@@ -97,7 +97,7 @@ class _Product(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         layout: BlockLayout = ctx.layout
         b = layout.block
@@ -120,6 +120,9 @@ class _Product(torch.autograd.Function):
         return dx, dweight, None
 
 
+_product: Any = _Product.apply
+
+
 def _gathered(tiles: Tensor, chosen: Tensor) -> Tensor:
     """[N, blocks, b] -> [N, k b], the chosen blocks beside each other."""
     return tiles.index_select(1, chosen).flatten(1)
@@ -127,7 +130,7 @@ def _gathered(tiles: Tensor, chosen: Tensor) -> Tensor:
 
 def _strip(weight: Tensor, row: int, columns: Tensor, block: int) -> Tensor:
     """The blocks of one block-row that exist, [b, k b]."""
-    tiles = weight[row * block : (row + 1) * block].unflatten(1, (-1, block))
+    tiles: Tensor = weight[row * block : (row + 1) * block].unflatten(1, (-1, block))
     return tiles.index_select(1, columns).flatten(1)
 
 

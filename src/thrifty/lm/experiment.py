@@ -227,7 +227,7 @@ class Pretraining:
         self.optimizer.zero_grad(set_to_none=True)
         self.model.pattern, self.model.window = self.plan.attention(step)
         # Where links grow, the gradient is wanted for all of them.
-        self.model.lay_out({} if self.plan.grows(step) else self._live_blocks())
+        self.model.lay_out({} if self.plan.takes_dense_gradient(step) else self._live_blocks())
         inputs, targets = self.tokens.training.batch(
             config.batch_size * config.micro_batches,
             config.model.context,
@@ -287,7 +287,9 @@ class Pretraining:
     def _count(self, step: int, density: float, share: float) -> None:
         """Add the FLOPs of a step, with the links and the attention that it had."""
         for name, costs in self._costs.items():
-            spent = costs.step(density * costs.links, share, dense_gradient=self.plan.grows(step))
+            spent = costs.step(
+                density * costs.links, share, dense_gradient=self.plan.takes_dense_gradient(step)
+            )
             self._flops[name] += spent * self._tokens_per_step
 
     # ------------------------------------------------------------------ evaluation and samples

@@ -7,9 +7,9 @@ Of one token, forward:
 
 with a the share of causal pairs that the pattern keeps, and c = 1 in the square convention (dense
 attention counts all T^2 pairs, as in nanoGPT and PaLM) or 1/2 in the causal one. Backward costs
-twice as much: gradients of activations and of weights are both sparse. An evolution step needs
-the dense gradient of the weights, 2 per link that does not exist more. Embeddings, norms, biases,
-softmax and the optimizer are left out.
+twice as much: gradients of activations and of weights are both sparse. An exchange by gradient
+needs the dense gradient of the weights, 2 per link that does not exist more. Embeddings, norms,
+biases, softmax and the optimizer are left out.
 
 The formula of the MST paper is not known; this one makes its "quarter of the FLOPs" well defined.
 """

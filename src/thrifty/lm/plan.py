@@ -27,12 +27,14 @@ class Plan(NamedTuple):
         phases: the schedule again where it has phases.
         pattern: attention of the ultra phase.
         window: of that attention.
+        by_gradient: whether links grow by their gradient.
     """
 
     schedule: SparsitySchedule
     phases: Phases | None
     pattern: Pattern
     window: int
+    by_gradient: bool
 
     def phase(self, step: int) -> str:
         """Return the name of the phase that a step (from 1) lies in."""
@@ -42,12 +44,16 @@ class Plan(NamedTuple):
         """Return pattern and window of attention at a step (from 1)."""
         return (self.pattern, self.window) if self.phase(step) == "ultra" else ("dense", 0)
 
-    def grows(self, step: int) -> bool:
-        """Whether links grow at a step (from 1), which takes the weights' dense gradient."""
+    def takes_dense_gradient(self, step: int) -> bool:
+        """Whether links grow by their gradient at a step (from 1): all links' is needed then."""
         schedule = self.schedule
-        return schedule.is_due(step) and (
-            schedule.drop_fraction(step) > 0.0
-            or schedule.sparsity(step) < schedule.sparsity(step - 1)
+        return (
+            self.by_gradient
+            and schedule.is_due(step)
+            and (
+                schedule.drop_fraction(step) > 0.0
+                or schedule.sparsity(step) < schedule.sparsity(step - 1)
+            )
         )
 
     def stretches(self, steps: int, context: int) -> list[Stretch]:
@@ -65,7 +71,7 @@ class Plan(NamedTuple):
         density, done = 1.0 - self.schedule.sparsity(0), 0
         for mark in self._marks(steps):  # up to each of these nothing changes
             sees = 1.0 if self.attention(mark)[0] == "dense" else share
-            grows = int(self.grows(mark))
+            grows = int(self.takes_dense_gradient(mark))
             last = found[-1] if found else None
             if last is not None and (last.density, last.kept) == (density, sees):
                 found[-1] = last._replace(
@@ -101,18 +107,18 @@ def make_plan(config: PretrainingConfig, vocabulary: int) -> Plan:
     """
     sparsity = config.sparsity
     if isinstance(sparsity, DenseConfig):
-        return Plan(Static(0.0), None, "dense", 0)
+        return Plan(Static(0.0), None, "dense", 0, False)
     assert sparsity.update_every is not None, "a resolved configuration has every number"
     if isinstance(sparsity, ConstantConfig):
         if not sparsity.drop_fraction:
-            return Plan(Static(sparsity.sparsity), None, "dense", 0)
+            return Plan(Static(sparsity.sparsity), None, "dense", 0, False)
         cosine = Cosine(
             sparsity.sparsity,
             sparsity.drop_fraction,
             update_every=sparsity.update_every,
             update_until=config.steps,
         )
-        return Plan(cosine, None, "dense", 0)
+        return Plan(cosine, None, "dense", 0, sparsity.grow != "random")
     density = sparsity.density
     if density is None:
         costs = Costs.of(config.model, vocabulary, "square")
@@ -145,4 +151,4 @@ def _phased(config: PhasesConfig, steps: int, density: float) -> Plan:
         update_every=config.update_every,
         density_every=config.density_every,
     )
-    return Plan(phases, phases, config.attention, config.window)
+    return Plan(phases, phases, config.attention, config.window, config.grow != "random")

@@ -13,6 +13,7 @@ import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,9 +107,9 @@ def read(path: Path | str) -> dict[str, Tensor]:
         raise ValueError(f"{path} is damaged, or no safetensors file: {problem}") from None
 
 
-def _tensor(entry: dict[str, object], body: memoryview) -> Tensor:
+def _tensor(entry: dict[str, Any], body: memoryview) -> Tensor:
     dtype, shape = _TYPES[str(entry["dtype"])], entry["shape"]
-    begin, end = entry["data_offsets"]  # type: ignore[misc]
+    begin, end = entry["data_offsets"]
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError(f"{shape!r} is no shape")
     size = math.prod(shape) * torch.empty(0, dtype=dtype).element_size()

@@ -39,7 +39,7 @@ def norms(tensor: Tensor, block: int) -> Tensor:
         >>> norms(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), 2)
         tensor([[5.]])
     """
-    tiles = tensor.unflatten(1, (-1, block)).unflatten(0, (-1, block))
+    tiles: Tensor = tensor.unflatten(1, (-1, block)).unflatten(0, (-1, block))
     return tiles.square().sum((1, 3)).sqrt()
 
 
