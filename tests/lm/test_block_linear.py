@@ -79,7 +79,7 @@ def test_half_precision_arithmetic_is_the_linear_layers() -> None:
 @pytest.mark.parametrize("sparsity", ["phases", "constant"])
 def test_a_run_by_blocks_is_the_masked_run(data: str, sparsity: str) -> None:
     chosen = {
-        "phases": PhasesConfig(flops=0.6, update_every=5, density_every=2, block=8),
+        "phases": PhasesConfig(flops=0.45, update_every=5, density_every=2, block=8),
         "constant": ConstantConfig(sparsity=0.6, update_every=5, block=8),
     }[sparsity]
     model = GPTConfig(layers=1, heads=2, width=32, context=16, padding=8)
