@@ -7,7 +7,7 @@ from thrifty.lm.gpt import GPTConfig
 
 def test_every_pair_has_its_ratio_and_nothing_is_made_up() -> None:
     small = GPTConfig(layers=1, heads=2, width=64, context=16, biases=False)
-    rows = lm.measure(rounds=1, model=small, batch=1)
+    rows = lm.measure(rounds=1, model=small, batch=1, block=4)
     assert "lm" in names()
     ratios = [row for row in rows if row.ratio is not None]
     # Two densities, two dense arithmetics, two statistics.

@@ -23,18 +23,21 @@ from thrifty.lm.gpt import GPTConfig
 THREADS = 2
 SHAPE = GPTConfig(layers=2, heads=12, width=768, context=512, biases=False)
 BATCH = 8
-DENSE, DENSE_BF16, BLOCKS = "dense, float32", "dense, bfloat16", "blocks of 64, float32"
+DENSE, DENSE_BF16, BLOCKS = "dense, float32", "dense, bfloat16", "by blocks, float32"
 DENSITIES = (0.25, 0.125)
 METRIC = "time per training step"
 
 
-def measure(*, rounds: int = 7, model: GPTConfig = SHAPE, batch: int = BATCH) -> list[Row]:
+def measure(
+    *, rounds: int = 7, model: GPTConfig = SHAPE, batch: int = BATCH, block: int = 64
+) -> list[Row]:
     """Measure all; takes some minutes.
 
     Args:
         rounds: samples of each.
-        model: the shape; 64 divides its width.
+        model: the shape.
         batch: windows of a step.
+        block: links a side; it divides the width.
 
     Returns:
         Rows in milliseconds per step, those by blocks with their ratio to either dense step; below
@@ -47,7 +50,7 @@ def measure(*, rounds: int = 7, model: GPTConfig = SHAPE, batch: int = BATCH) ->
             DENSE_BF16: _step(model, batch, DenseConfig(), precision="bfloat16"),
         }
         for density in DENSITIES:
-            sparsity = ConstantConfig(sparsity=1.0 - density, drop_fraction=0.0, block=64)
+            sparsity = ConstantConfig(sparsity=1.0 - density, drop_fraction=0.0, block=block)
             actions[f"{BLOCKS} {density}"] = _step(model, batch, sparsity)
         samples = interleave(actions, rounds=rounds)
     rows: list[Row] = []
