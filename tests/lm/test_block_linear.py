@@ -96,6 +96,13 @@ def test_a_run_by_blocks_is_the_masked_run(data: str, sparsity: str) -> None:
         torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-3)
 
 
+def test_blocks_that_cannot_reach_the_density_are_refused_at_once(data: str) -> None:
+    # 32 wide in blocks of 16: two columns, so a block in every row is half of all.
+    model = GPTConfig(layers=1, heads=2, width=32, context=16, padding=16)
+    with pytest.raises(ValueError, match=r"blocks of 16 a side need a density of at least"):
+        toy(data, model=model, sparsity=PhasesConfig(density=0.2, block=16)).build(0)
+
+
 def test_blocks_need_a_size(data: str) -> None:
     with pytest.raises(ValueError, match=r"set sparsity\.block to 64"):
         toy(data, kernel="blocks").build(0)

@@ -111,7 +111,7 @@ class Pretraining:
         sparsity = self.config.sparsity
         if isinstance(sparsity, DenseConfig):
             return sparsify(self.model, sparsity=0.0)
-        return sparsify(
+        topology = sparsify(
             self.model,
             sparsity=self.plan.schedule,
             allocate=in_blocks(er, sparsity.block),
@@ -119,6 +119,9 @@ class Pretraining:
             where=linear_matrices,
             generator=torch.Generator().manual_seed(self._seeds[1]),
         )
+        for phase in self.plan.phases.phases if self.plan.phases else ():
+            topology.budget(1.0 - phase.end)  # what blocks cannot reach is refused now, not then
+        return topology
 
     # ------------------------------------------------------------------ the stream
 

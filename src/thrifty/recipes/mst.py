@@ -20,7 +20,6 @@ of the ultra phase follows from the FLOPs asked for. Links grow three by gradien
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 from thrifty.lm.config import (
@@ -76,9 +75,11 @@ def shakespeare(steps: int = 1200) -> PretrainingConfig:
 
 
 def mst(
-    steps: int = _STEPS, flops: float = 0.25, block: Literal[1, 16, 32, 64, 128] = 1
+    steps: int = _STEPS, flops: float = 0.25, block: Literal[1, 16, 32] = 1
 ) -> PretrainingConfig:
     """Mixed sparsity at the size of the study; with blocks at a width of 384.
+
+    Larger blocks need a wider model, where one in every block-row is little enough.
 
     Args:
         steps: optimizer steps of 2,048 tokens.
@@ -87,9 +88,7 @@ def mst(
     """
     wide = GPTConfig(layers=2, heads=6, width=384, context=256, biases=False)
     sparsity = PhasesConfig(flops=flops, block=block)
-    if block == 1:
-        return _study(sparsity, steps)
-    return replace(_study(sparsity, steps, wide), kernel="masked" if block < 64 else "blocks")
+    return _study(sparsity, steps, _SMALL if block == 1 else wide)
 
 
 def dense(steps: int = _STEPS) -> PretrainingConfig:
