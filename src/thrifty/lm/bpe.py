@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import Progress
 
 __all__ = ["Vocabulary", "embedded", "gpt2", "learn"]
 
@@ -195,13 +196,14 @@ def learn(texts: Iterable[str], *, size: int, progress: bool = False) -> Vocabul
     heap = [(-count, pair) for pair, count in pairs.items()]
     heapq.heapify(heap)
     merges: list[Pair] = []
-    with _bar(size - 257, shown=progress) as advance:
+    with Progress(disable=not progress) as bar:
+        task = bar.add_task("learning the vocabulary", total=size - 257)
         while heap and len(merges) < size - 257:
             count, pair = heapq.heappop(heap)
             if -count != pairs[pair] or not count:
                 continue  # it has changed since; its present count is in the heap as well
             merges.append(pair)
-            advance()
+            bar.advance(task)
             changed: set[Pair] = set()
             for i in places.pop(pair):
                 before, after = words[i], _merged(words[i], pair)
@@ -234,30 +236,6 @@ def gpt2() -> Vocabulary:
 
 def _data() -> resources.abc.Traversable:
     return resources.files("thrifty.lm") / "data"
-
-
-def _bar(total: int, *, shown: bool) -> _Bar:
-    return _Bar(total, shown)
-
-
-class _Bar:
-    """A progress bar, or nothing, that a loop advances."""
-
-    def __init__(self, total: int, shown: bool) -> None:
-        from rich.progress import Progress
-
-        self._progress = Progress(disable=not shown)
-        self._task = self._progress.add_task("learning the vocabulary", total=total)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self._progress.stop()
-
-    def __call__(self) -> None:
-        self._progress.advance(self._task)
 
 
 def _merged(parts: list[bytes], pair: Pair) -> list[bytes]:
