@@ -46,7 +46,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRun:
             config = dataclasses.replace(
                 config, sparsity=dataclasses.replace(config.sparsity, flops=0.5, update_every=5)
             )
-        directory = tmp_path / f"{recipe}-{stop}"
+        directory = tmp_path / (recipe if stop is None else f"{recipe}-{stop}")
         run = Run(
             recipe=f"mst.{recipe}",
             arguments={"steps": 60},
