@@ -21,14 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from thrifty.lm import learning_rate, tokens
+from thrifty.lm import tokens
 from thrifty.lm.attention import kept
 from thrifty.lm.block_linear import BlockLayout
 from thrifty.lm.config import ConstantConfig, DenseConfig, PhasesConfig, PretrainingConfig
 from thrifty.lm.gpt import GPT, linear_matrices
 from thrifty.lm.ledger import Convention, Costs, training_flops
+from thrifty.lm.optimizer import make_optimizer, rate
 from thrifty.lm.plan import make_plan
 from thrifty.lm.sampling import continued
 from thrifty.sparse import (
@@ -95,7 +96,7 @@ class Pretraining:
             block=self._block,
             seed=self._seeds[2],
         )
-        self.optimizer = make_optimizer(self.model, config)
+        self.optimizer = make_optimizer(self.model, config.optimizer)
         self._costs = {name: Costs.of(config.model, known.size, name) for name in _CONVENTIONS}
         self._layouts: dict[str, BlockLayout] | None = None  # None: to be made from the masks
         self.step = 0
@@ -200,7 +201,7 @@ class Pretraining:
         density = 1.0 - self.topology.sparsity
         loss = self._differentiate(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.optimizer.learning_rate * self._rate(step)
+            group["lr"] = rate(config, self.plan, step)
         pattern, window = self.plan.attention(step)
         update = self.evolution.step(self.optimizer, clip_norm=config.optimizer.clip_norm)
         self._count(step, density, kept(pattern, config.model.context, window))
@@ -269,23 +270,6 @@ class Pretraining:
         if self.config.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(_device(self.config.device).type, dtype=torch.bfloat16)
-
-    def _rate(self, step: int) -> float:
-        optimizer, sparsity = self.config.optimizer, self.config.sparsity
-        assert optimizer.warm_up is not None, "a resolved configuration has every number"
-        steps, warm_up, least = self.config.steps, optimizer.warm_up, optimizer.least
-        if isinstance(sparsity, PhasesConfig) and sparsity.restoration_learning_rate == "rewarmed":
-            assert self.plan.phases is not None
-            since = sum(phase.steps for phase in self.plan.phases.phases[:2])
-            return learning_rate.rewarmed(
-                step,
-                steps=steps,
-                warm_up=warm_up,
-                least=least,
-                since=since,
-                peak=sparsity.rewarmed_peak,
-            )
-        return learning_rate.cosine(step, steps=steps, warm_up=warm_up, least=least)
 
     def _count(self, step: int, density: float, share: float) -> None:
         """Add the FLOPs of a step, with the links and the attention that it had."""
@@ -421,29 +405,6 @@ class Pretraining:
         self._evaluated = None if evaluated is None else list(evaluated)
         self._sample_due, self._last = state["sample_due"], dict(state["last"])
         self._pending = deque(state["pending"])
-
-
-def make_optimizer(model: GPT, config: PretrainingConfig) -> torch.optim.AdamW:
-    """Return AdamW over a model: matrices of linear layers decay, nothing else does.
-
-    Args:
-        model: what is trained.
-        config: its `optimizer` is read.
-    """
-    settings = config.optimizer
-    decaying: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        linear = name.startswith("blocks.") and parameter.dim() == 2
-        (decaying if linear else others).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": decaying, "weight_decay": settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-        betas=(settings.beta1, settings.beta2),
-    )
 
 
 def _growth(config: PretrainingConfig) -> GrowthRule:
