@@ -198,7 +198,7 @@ def _execute(run: Run, *, tensorboard: bool = False, quiet: bool = False) -> int
     if getattr(getattr(run.config, "algorithm", None), "annotator", None) == "person":
         print(f"answer its questions with: thrifty label {folder}", flush=True)
     with contextlib.ExitStack() as stack:
-        callbacks: list[Any] = []
+        callbacks: list[Any] = [] if quiet else [_show_sample]
         if tensorboard:
             from thrifty.runs.tensorboard import TensorBoard
 
@@ -215,16 +215,28 @@ def _execute(run: Run, *, tensorboard: bool = False, quiet: bool = False) -> int
     return 0
 
 
+def _show_sample(record: dict[str, Any]) -> None:
+    """Print the text that a language model has written."""
+    if record["kind"] == "sample":
+        title = f"a sample at the {record['where']}, after {record['step']} steps"
+        print(f"--- {title} ---\n{record['text']}\n", flush=True)
+
+
 def _export(
     run: Folder, /, *, out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("policy.npz")
 ) -> int:
-    """Write a trained policy to one small file that acts without thrifty.
+    """Write a trained policy to one small file that acts without thrifty, or a GPT-2 to a folder.
 
     Args:
         run: the run's folder, or a file that agent.save wrote.
-        out: policy.npz keeps the links alone and needs NumPy only, policy.onnx is dense.
+        out: policy.npz keeps the links alone and needs NumPy only, policy.onnx is dense; a name
+            without a suffix is a folder for a language model, as Hugging Face reads it.
     """
-    from thrifty.export import export_policy
+    from thrifty.export import export_language_model, export_policy
+
+    if not out.suffix:
+        print(f"written: {export_language_model(run, out)}")
+        return 0
 
     done = export_policy(run, out)
     share = done.size / done.dense_size

@@ -1,8 +1,10 @@
-"""Policies that leave the house: ``thrifty export RUN --out policy.npz`` or ``policy.onnx``.
+"""What leaves the house: ``thrifty export RUN --out policy.npz`` or ``policy.onnx``.
 
-Both hold the noise-free policy and give actions in the environment's own bounds. An ``.onnx`` holds
-dense weights, zeros included; it takes observations [batch, O] named "observation" and gives
-actions [batch, A] named "action". An ``.npz`` holds the non-zero weights alone, for
+A language model leaves as a folder in Hugging Face's layout (:mod:`thrifty.lm.weights`).
+
+Both files of a policy hold it without noise and give actions in the environment's own bounds. An
+``.onnx`` holds dense weights, zeros included; it takes observations [batch, O] named "observation"
+and gives actions [batch, A] named "action". An ``.npz`` holds the non-zero weights alone, for
 :mod:`thrifty.sparse_policy`, which needs NumPy only. Its format, "thrifty policy 1", is an ordinary
 zip archive without pickle; ``n`` counts the layers from 0:
 
@@ -36,8 +38,10 @@ from torch import nn
 
 import thrifty
 from thrifty.agents import SAC, TD3, Agent, load_run_policy
+from thrifty.lm import weights
+from thrifty.lm.config import PretrainingConfig
 from thrifty.rl.networks import GaussianActor
-from thrifty.runs import durable, load_state
+from thrifty.runs import durable, load_state, read_checkpoint, read_run
 from thrifty.sparse_policy import (
     DIGEST_LENGTH,
     FORMAT,
@@ -73,6 +77,32 @@ class Export:
     """Bytes of all weights and biases as float32."""
     sparsity: float
     """Fraction of zero weights."""
+
+
+def export_language_model(source: Path | str, out: Path | str) -> Path:
+    """Write a pretrained GPT-2 to a folder that Hugging Face reads, with its vocabulary.
+
+    Args:
+        source: a run's folder; its last checkpoint is taken, cut links are zeros.
+        out: the folder, new or empty.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: no such run, no checkpoint yet, or files in the way.
+    """
+    run, out = read_run(source, "thrifty.recipes"), Path(out)
+    if not isinstance(run.config, PretrainingConfig):
+        raise ValueError(f"{source} is no language model: give --out policy.npz or policy.onnx")
+    checkpoint = read_checkpoint(source)
+    if checkpoint is None:
+        raise ValueError(f"{source} has no checkpoint yet: train it first")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists and is not empty: give another --out")
+    experiment = run.config.build(run.seed)
+    experiment.load_state_dict(checkpoint.experiment)
+    return weights.save(experiment.model, out, experiment.tokens.vocabulary)
 
 
 def export_policy(source: Agent | Path | str, out: Path | str) -> Export:

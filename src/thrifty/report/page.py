@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from thrifty.report import comparison, episodic, numbers, single
+from thrifty.report import comparison, episodic, language, numbers, single
 from thrifty.report.elements import document
 from thrifty.report.run_data import RunData, load_run
 from thrifty.report.run_table import run_table
+
+
+class _Kind(NamedTuple):
+    """How runs of a kind are recognised and told."""
+
+    is_one: Callable[[RunData], bool]
+    sections: Callable[[RunData], list[str]]
+    comparison: Callable[[Sequence[RunData]], list[str]]
+
+
+# By what their steps are called; runs of none of them count environment steps.
+_KINDS = {
+    "episodes": _Kind(episodic.is_episodic, episodic.sections, episodic.comparison),
+    "optimizer steps": _Kind(language.is_language, language.sections, language.comparison),
+}
 
 
 def write_report(
@@ -91,10 +107,11 @@ def render(runs: Sequence[RunData]) -> str:
         algorithm = run.first("start").get("algorithm")
         parts = [str(algorithm)] if algorithm else []
         parts += [f"seed {run.seed}"] if run.seed is not None else []
-        of_episodes = episodic.is_episodic(run)
-        unit = "episodes" if of_episodes else "environment steps"
+        (kind,) = _by_kind(runs)
+        unit = "environment steps" if kind is None else kind
+        sections = single.sections if kind is None else _KINDS[kind].sections
         parts += [f"{numbers.count(run.steps)} {unit}", run.name]
-        content = episodic.sections(run) if of_episodes else single.sections(run)
+        content = sections(run)
         return document(f"{run.recipe} on {run.task}", " · ".join(parts), content)
     tasks = list(dict.fromkeys(run.task for run in runs))
     recipes = list(dict.fromkeys(run.recipe for run in runs))
@@ -102,11 +119,22 @@ def render(runs: Sequence[RunData]) -> str:
     if len(title) > 90:
         title = f"{len(recipes)} recipes on {len(tasks)} environments"
     subtitle = f"{len(runs)} runs"
-    episodes = [run for run in runs if episodic.is_episodic(run)]
-    others = [run for run in runs if not episodic.is_episodic(run)]
-    content = comparison.sections(others, np.random.default_rng(0)) if others else []
-    content += episodic.comparison(episodes) if episodes else []
+    content = []
+    for kind, own in _by_kind(runs).items():
+        if kind is None:
+            content += comparison.sections(own, np.random.default_rng(0))
+        else:
+            content += _KINDS[kind].comparison(own)
     return document(title, subtitle, content)
+
+
+def _by_kind(runs: Sequence[RunData]) -> dict[str | None, list[RunData]]:
+    """Return the runs by their kind, those of none under None, which comes first."""
+    found: dict[str | None, list[RunData]] = {None: []}
+    for run in runs:
+        name = next((name for name, kind in _KINDS.items() if kind.is_one(run)), None)
+        found.setdefault(name, []).append(run)
+    return {name: own for name, own in found.items() if own}
 
 
 def _target(folders: Sequence[Path], out: Path | str | None) -> Path:

@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from thrifty.runs.experiment import Record
 
 _SHOWN = {  # kind of record -> {label: the record's field}
-    "train": {"return": "return", "sparsity": "sparsity"},
-    "evaluation": {"evaluation": "return_mean"},
+    "train": {"return": "return", "sparsity": "sparsity", "loss": "loss"},
+    "evaluation": {"evaluation": "return_mean", "bits per byte": "bits_per_byte"},
     "progress": {"regret": "regret", "return": "return_mean"},
 }
 _REDRAW_SECONDS = 0.25

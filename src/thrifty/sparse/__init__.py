@@ -12,6 +12,7 @@ Instead of attaching, a loop may call `evolution.step(optimizer)` itself.
 from __future__ import annotations
 
 from thrifty.sparse.allocate import Allocation, check_sparsity, er, erk, uniform
+from thrifty.sparse.blocks import block_subset, in_blocks, places
 from thrifty.sparse.evolution import TopologyEvolution
 from thrifty.sparse.flops import (
     LayerCost,
@@ -26,6 +27,7 @@ from thrifty.sparse.flops import (
 from thrifty.sparse.growth import GrowthRule, highest, split, top
 from thrifty.sparse.handle import Handle
 from thrifty.sparse.layers import Where, layer_shapes, matrix_weights
+from thrifty.sparse.phases import Phase, Phases
 from thrifty.sparse.schedule import Cosine, SparsitySchedule, Static
 from thrifty.sparse.scores import LayerState, Score, gradient, magnitude, mest, random
 from thrifty.sparse.sparsify import Initial, largest, redrawn, sparsify, subset
@@ -42,6 +44,8 @@ __all__ = [
     "LayerCost",
     "LayerState",
     "Ledger",
+    "Phase",
+    "Phases",
     "Ratio",
     "Scope",
     "Score",
@@ -51,18 +55,21 @@ __all__ = [
     "TopologyEvolution",
     "TopologyUpdate",
     "Where",
+    "block_subset",
     "check_sparsity",
     "er",
     "erk",
     "forward_flops",
     "gradient",
     "highest",
+    "in_blocks",
     "largest",
     "layer_costs",
     "layer_shapes",
     "magnitude",
     "matrix_weights",
     "mest",
+    "places",
     "random",
     "ratio",
     "redrawn",

@@ -24,7 +24,6 @@ alone (`extra_gradient` adds another for the score only).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -32,7 +31,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thrifty.sparse.growth import GrowthRule, highest, top
+from thrifty.sparse.exchange import exchange
+from thrifty.sparse.growth import GrowthRule, top
 from thrifty.sparse.handle import Handle
 from thrifty.sparse.masks import count, keep_only
 from thrifty.sparse.schedule import SparsitySchedule
@@ -74,6 +74,8 @@ class TopologyEvolution:
             value ("keep").
         on_update: at an evolution step the optimizer's step is taken ("step") or skipped
             ("skip", as the released code of RLx2 does).
+        block: links are exchanged in square blocks of this many a side, see `in_blocks`; needs
+            layers that are ranked alone, and whole blocks to begin with.
         seed: of random scores; the numbers depend on (seed, step) only, so all ranks agree.
 
     Attributes:
@@ -111,6 +113,7 @@ class TopologyEvolution:
         moments: Literal["zero", "keep"] = "zero",
         regrown: Literal["zero", "keep"] = "zero",
         on_update: Literal["step", "skip"] = "step",
+        block: int = 1,
         seed: int = 0,
     ) -> None:
         _check_choice("moments", moments, ("zero", "keep"))
@@ -118,6 +121,8 @@ class TopologyEvolution:
         _check_choice("on_update", on_update, ("step", "skip"))
         if seed < 0:
             raise ValueError(f"seed must be at least 0, got {seed}")
+        if block > 1 and any(len(group) > 1 for group in topology.groups):
+            raise ValueError('blocks are exchanged within a layer: sparsify with scope="layer"')
         self.topology = topology
         self.schedule = schedule
         self.drop = drop
@@ -125,6 +130,7 @@ class TopologyEvolution:
         self.moments = moments
         self.regrown = regrown
         self.on_update = on_update
+        self.block = block
         self.seed = seed
         self.steps = 0
         self.last_update: TopologyUpdate | None = None
@@ -353,16 +359,8 @@ class TopologyEvolution:
                 )
                 continue
             state = self._state(group, optimizer, extra_gradient, generator)
-            n_kept = min(n_before - math.floor(n_before * fraction), n_after)
-            kept = highest(self.drop(state), state.mask, n_kept)
-            grown = self.grow(state, ~kept, n_after - n_kept)
-            n_grown, n_wrong = count(grown), count(grown & kept)
-            if n_wrong or n_grown != n_after - n_kept:
-                raise ValueError(
-                    f"the growth rule must choose {n_after - n_kept} of the candidates of "
-                    f"{state.name}, it chose {n_grown - n_wrong} and "
-                    f"{n_wrong} links that are no candidates"
-                )
+            kept, grown = exchange(state, n_after, fraction, self.drop, self.grow, block=self.block)
+            n_kept, n_grown = count(kept), count(grown)
             sizes = [mask.numel() for mask in masks]
             for name, mask, kept_l, grown_l in zip(
                 group,

@@ -106,7 +106,7 @@ def find_layers(model: nn.Module, where: Where, split_gates: bool) -> list[Layer
         split_gates: cut gated recurrent weights into their gates.
 
     Raises:
-        ValueError: a lazy parameter that has no shape yet.
+        ValueError: a lazy parameter that has no shape yet, or one that is divided among processes.
     """
     layers: list[Layer] = []
     seen: set[int] = set()
@@ -120,6 +120,11 @@ def find_layers(model: nn.Module, where: Where, split_gates: bool) -> list[Layer
                 continue
             if isinstance(parameter, nn.parameter.UninitializedParameter):
                 raise ValueError(f"{name} has no shape yet: run one forward pass of the lazy model")
+            if hasattr(parameter, "device_mesh"):
+                raise ValueError(
+                    f"{name} is divided among processes (FSDP2, tensor parallel), which sparse "
+                    "training has not been tested with: use DistributedDataParallel"
+                )
             gates = next((n for kind, n in _GATES.items() if isinstance(module, kind)), 1)
             gated = split_gates and attribute.startswith(("weight_ih", "weight_hh"))
             slot = Slot(path, module, attribute, f"{attribute}_mask", gates if gated else 1)

@@ -1,0 +1,433 @@
+"""One pretraining run of a GPT-2, as a stream of records that can stop anywhere.
+
+Each step: draw windows, differentiate the loss in micro-batches, let links be exchanged around one
+step of AdamW. Which windows, and every other random number, is a function of seed and step, so the
+state is the model's, the optimizer's and the masks'. There is no clock in here.
+
+Record kinds: start, phase (a phase begins), train, topology (an exchange of links), evaluation,
+sample, end. FLOPs are those of `ledger`, cumulated, in both conventions.
+
+Reference: Hu et al. 2025, "Mixed sparsity training".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from thrifty.lm import tokens
+from thrifty.lm.attention import kept
+from thrifty.lm.block_linear import BlockLayout
+from thrifty.lm.config import ConstantConfig, DenseConfig, PhasesConfig, PretrainingConfig
+from thrifty.lm.gpt import GPT, linear_matrices
+from thrifty.lm.ledger import Convention, Costs, training_flops
+from thrifty.lm.optimizer import make_optimizer, rate
+from thrifty.lm.plan import make_plan
+from thrifty.lm.sampling import continued
+from thrifty.sparse import (
+    GrowthRule,
+    Topology,
+    TopologyEvolution,
+    TopologyUpdate,
+    block_subset,
+    er,
+    gradient,
+    in_blocks,
+    random,
+    sparsify,
+    split,
+    subset,
+    top,
+)
+
+Record = dict[str, Any]
+
+_CONVENTIONS: tuple[Convention, ...] = ("square", "causal")
+_SEEDS = 4  # model, first topology, growth, samples; batches take the run's own seed
+
+
+class Pretraining:
+    """A pretraining run.
+
+    Args:
+        config: what to run.
+        seed: everything random derives from it.
+
+    Attributes:
+        config: resolved.
+        step: optimizer steps done.
+        model: what is trained.
+        topology: its masks; without names where the run is dense.
+        plan: schedule, attention and phases.
+
+    Raises:
+        ValueError: data or a number that cannot work.
+    """
+
+    def __init__(self, config: PretrainingConfig, seed: int) -> None:
+        if type(seed) is not int or seed < 0:
+            raise ValueError(f"the seed must be an integer of at least 0, got {seed!r}")
+        self.config = config = config.resolved()
+        self._seed = seed
+        self._seeds = np.random.SeedSequence(seed).generate_state(_SEEDS, np.uint32).tolist()
+        self.tokens = tokens.load(config.data)
+        known = self.tokens.vocabulary
+        for stream in (self.tokens.training, self.tokens.held_out):
+            stream.check(vocabulary=known.size, context=config.model.context)
+        self._lengths = torch.from_numpy(known.lengths)
+        self.plan = make_plan(config, known.size)
+        generator = torch.Generator().manual_seed(self._seeds[0])
+        self.model = GPT(config.model, known.size, generator).to(_device(config.device))
+        self._block = getattr(config.sparsity, "block", 1)
+        self.topology = self._sparsified()
+        self.evolution = TopologyEvolution(
+            self.topology,
+            self.plan.schedule,
+            grow=_growth(config),
+            moments=config.optimizer.moments,
+            block=self._block,
+            seed=self._seeds[2],
+        )
+        self.optimizer = make_optimizer(self.model, config.optimizer)
+        self._costs = {name: Costs.of(config.model, known.size, name) for name in _CONVENTIONS}
+        self._layouts: dict[str, BlockLayout] | None = None  # None: to be made from the masks
+        self.step = 0
+        self._began = self._ended = False
+        self._flops = dict.fromkeys(_CONVENTIONS, 0.0)
+        self._losses = [0.0, 0.0]  # their sum since the last record, and how many
+        self._evaluated: list[float] | None = None  # batches, nats, tokens, bytes; None: not due
+        self._sample_due: str | None = None
+        self._last: Record = {}
+        self._pending: deque[Record] = deque()
+
+    def _sparsified(self) -> Topology:
+        sparsity = self.config.sparsity
+        if isinstance(sparsity, DenseConfig):
+            return sparsify(self.model, sparsity=0.0)
+        topology = sparsify(
+            self.model,
+            sparsity=self.plan.schedule,
+            allocate=in_blocks(er, sparsity.block),
+            initial=subset if sparsity.block == 1 else block_subset(sparsity.block),
+            where=linear_matrices,
+            generator=torch.Generator().manual_seed(self._seeds[1]),
+        )
+        for phase in self.plan.phases.phases if self.plan.phases else ():
+            topology.budget(1.0 - phase.end)  # what blocks cannot reach is refused now, not then
+        return topology
+
+    # ------------------------------------------------------------------ the stream
+
+    def records(self) -> Iterator[Record | None]:
+        """Yield what happens, and None between two pieces of work without news, until the end.
+
+        A piece of work is an optimizer step, a batch of an evaluation, or a sample.
+        """
+        if not self._began:
+            self._began = True
+            self._begin()
+        while True:
+            if self._pending:
+                yield self._pending.popleft()
+                continue
+            if self._evaluated is not None:
+                self._evaluate()
+            elif self._sample_due is not None:
+                self._sample()
+            elif self.step < self.config.steps:
+                self.advance()
+            elif not self._ended:
+                self._ended = True
+                self._record("end", **self._last)
+            else:
+                return
+            if not self._pending:
+                yield None
+
+    def _begin(self) -> None:
+        config = self.config
+        shapes = {name: tuple(p.shape) for name, p in self.model.named_parameters()}
+        stretches = self.plan.stretches(config.steps, config.model.context)
+        nnz = self.topology.nnz
+        sparse = self.topology.shapes
+        self._record(
+            "start",
+            algorithm=_name(config),
+            environment=config.data,
+            steps=config.steps,
+            scaling=config.scaling,
+            parameters=sum(math.prod(shape) for shape in shapes.values()),
+            links=self._costs["square"].links,
+            vocabulary=self.tokens.vocabulary.size,
+            tokens_per_step=self._tokens_per_step,
+            training_tokens=len(self.tokens.training),
+            held_out_tokens=len(self.tokens.held_out),
+            precision=config.precision,
+            device=config.device,
+            ultra_density=self.plan.phases.phases[1].end if self.plan.phases else None,
+            attention=self.plan.pattern,
+            window=self.plan.window,
+            flops_ratio={
+                name: training_flops(costs, stretches) for name, costs in self._costs.items()
+            },
+            dense_flops={
+                name: costs.step(costs.links) * self._tokens_per_step * config.steps
+                for name, costs in self._costs.items()
+            },
+            layers=[
+                {"layer": name, "shape": list(sparse[name]), "nnz": nnz[name]} for name in sparse
+            ],
+        )
+        self._record("phase", phase=self.plan.phase(1), attention=self.plan.attention(1)[0])
+        self._evaluated = [0.0] * 4
+        self._sample_due = "start"
+
+    @property
+    def _tokens_per_step(self) -> int:
+        config = self.config
+        return config.batch_size * config.micro_batches * config.model.context
+
+    def advance(self) -> None:
+        """Take one optimizer step, and note what is due after it."""
+        config, step = self.config, self.step + 1
+        density = 1.0 - self.topology.sparsity
+        loss = self._differentiate(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(config, self.plan, step)
+        pattern, window = self.plan.attention(step)
+        update = self.evolution.step(self.optimizer, clip_norm=config.optimizer.clip_norm)
+        self._count(step, density, kept(pattern, config.model.context, window))
+        self.step = step
+        self._losses[0] += loss
+        self._losses[1] += 1.0
+        if update is not None:
+            self._layouts = None
+            self._exchanged(update)
+        if step % (config.record_every or 1) == 0 or step == config.steps:
+            self._progress()
+        if step < config.steps and self.plan.phase(step + 1) != self.plan.phase(step):
+            self._record(
+                "phase",
+                phase=self.plan.phase(step + 1),
+                attention=self.plan.attention(step + 1)[0],
+            )
+        if step == config.steps or (config.evaluate_every and step % config.evaluate_every == 0):
+            self._evaluated = [0.0] * 4
+        middle = (config.steps + 1) // 2
+        if step in (middle, config.steps):
+            self._sample_due = "end" if step == config.steps else "middle"
+
+    def _differentiate(self, step: int) -> float:
+        """Leave the mean gradient of the step's micro-batches in place; return the mean loss."""
+        config = self.config
+        self.optimizer.zero_grad(set_to_none=True)
+        self.model.pattern, self.model.window = self.plan.attention(step)
+        # Where links grow, the gradient is wanted for all of them.
+        self.model.lay_out({} if self.plan.takes_dense_gradient(step) else self._live_blocks())
+        inputs, targets = self.tokens.training.batch(
+            config.batch_size * config.micro_batches,
+            config.model.context,
+            seed=self._seed,
+            step=step,
+        )
+        total = 0.0
+        for ids, wanted in zip(
+            inputs.split(config.batch_size), targets.split(config.batch_size), strict=True
+        ):
+            with self._arithmetic():
+                loss = self.model.loss(ids.to(config.device), wanted.to(config.device))
+            (loss / config.micro_batches).backward()
+            total += float(loss.detach())
+        if not math.isfinite(total):
+            raise ValueError(
+                f"the loss is {total} at step {step}: lower optimizer.learning_rate, or use a "
+                "longer optimizer.warm_up"
+            )
+        return total / config.micro_batches
+
+    def _live_blocks(self) -> dict[str, BlockLayout]:
+        """Return which blocks exist in every matrix that is sparse enough to skip the others."""
+        if self.config.kernel == "masked":
+            return {}
+        if self._layouts is None:
+            masks = {name: self.topology.mask(name) for name in self.topology.names}
+            self._layouts = {
+                name: BlockLayout(mask, self._block)
+                for name, mask in masks.items()
+                if 2 * int(mask.sum()) <= mask.numel()
+            }
+        return self._layouts
+
+    def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
+        if self.config.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(_device(self.config.device).type, dtype=torch.bfloat16)
+
+    def _count(self, step: int, density: float, share: float) -> None:
+        """Add the FLOPs of a step, with the links and the attention that it had."""
+        for name, costs in self._costs.items():
+            spent = costs.step(
+                density * costs.links, share, dense_gradient=self.plan.takes_dense_gradient(step)
+            )
+            self._flops[name] += spent * self._tokens_per_step
+
+    # ------------------------------------------------------------------ evaluation and samples
+
+    def _evaluate(self) -> None:
+        """Add one batch of held-out windows; the last one makes the record."""
+        assert self._evaluated is not None
+        config = self.config
+        last = self.step == config.steps
+        most = len(self.tokens.held_out) if last else config.evaluation_tokens
+        strips = self.tokens.held_out.strips(4 * config.batch_size, config.model.context, most)
+        number = int(self._evaluated[0])
+        self.model.pattern, self.model.window = self.plan.attention(max(1, self.step))
+        self.model.lay_out(self._live_blocks())
+        ids, wanted = strips[number]
+        nats = self._nats(ids, wanted)
+        added = (1.0, nats, wanted.numel(), int(self._lengths[wanted].sum()))
+        self._evaluated = [a + b for a, b in zip(self._evaluated, added, strict=True)]
+        if number + 1 < len(strips):
+            return
+        _, nats, count, size = self._evaluated
+        self._evaluated = None
+        self._last = {
+            "loss": nats / count,
+            "perplexity": math.exp(min(nats / count, 700.0)),
+            "bits_per_byte": nats / math.log(2.0) / size,
+            "tokens": int(count),
+        }
+        self._record("evaluation", **self._last, **self._spent())
+
+    @torch.no_grad()
+    def _nats(self, ids: Tensor, wanted: Tensor) -> float:
+        with self._arithmetic():
+            logits = self.model(ids.to(self.config.device))
+        targets = wanted.to(self.config.device).flatten()
+        losses = F.cross_entropy(logits.flatten(0, 1).float(), targets, reduction="none")
+        return float(losses.double().sum())
+
+    def _sample(self) -> None:
+        where, self._sample_due = self._sample_due, None
+        if not self.config.sample_tokens:
+            return
+        generator = torch.Generator().manual_seed(self._seeds[3])
+        vocabulary = self.tokens.vocabulary
+        drawn = continued(
+            self.model,
+            [vocabulary.end_of_text],
+            self.config.sample_tokens,
+            temperature=self.config.temperature,
+            generator=generator,
+        )
+        self._record("sample", where=where, text=vocabulary.decode(drawn))
+
+    # ------------------------------------------------------------------ records
+
+    def _record(self, kind: str, **fields: Any) -> None:
+        self._pending.append({"kind": kind, "step": self.step, **fields})
+
+    def _progress(self) -> None:
+        loss, steps = self._losses
+        self._losses = [0.0, 0.0]
+        self._record(
+            "train",
+            loss=loss / steps,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            density=1.0 - self.topology.sparsity,
+            phase=self.plan.phase(self.step),
+            tokens=self.step * self._tokens_per_step,
+            **self._spent(),
+        )
+
+    def _spent(self) -> Record:
+        return {f"flops_{name}": value for name, value in self._flops.items()}
+
+    def _exchanged(self, update: TopologyUpdate) -> None:
+        layers = update.layers.values()
+        self._record(
+            "topology",
+            drop_fraction=update.drop_fraction,
+            density=1.0 - update.sparsity,
+            nnz=sum(layer.nnz for layer in layers),
+            dropped=sum(layer.dropped for layer in layers),
+            grown=sum(layer.grown for layer in layers),
+            regrown=sum(layer.regrown for layer in layers),
+            survival=update.survival,
+        )
+
+    # ------------------------------------------------------------------ state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that affects the future; complete at every yield."""
+        return {
+            "step": self.step,
+            "began": self._began,
+            "ended": self._ended,
+            "flops": dict(self._flops),
+            "losses": list(self._losses),
+            "evaluated": self._evaluated,
+            "sample_due": self._sample_due,
+            "last": dict(self._last),
+            "pending": list(self._pending),
+            "model": {name: value.clone() for name, value in self.model.state_dict().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "topology": self.topology.state_dict(),
+            "evolution": self.evolution.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a stored state.
+
+        Raises:
+            ValueError: it belongs to another configuration.
+        """
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError as problem:
+            raise ValueError(f"the state is of another model: {problem}") from None
+        self.topology.load_state_dict(state["topology"])
+        self._layouts = None
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.evolution.load_state_dict(state["evolution"])
+        self.step = state["step"]
+        self._began, self._ended = state["began"], state["ended"]
+        self._flops, self._losses = dict(state["flops"]), list(state["losses"])
+        evaluated = state["evaluated"]
+        self._evaluated = None if evaluated is None else list(evaluated)
+        self._sample_due, self._last = state["sample_due"], dict(state["last"])
+        self._pending = deque(state["pending"])
+
+
+def _growth(config: PretrainingConfig) -> GrowthRule:
+    rules = {
+        "mixed": split((gradient, 3), (random, 1)),
+        "gradient": top(gradient),
+        "random": top(random),
+    }
+    return rules[getattr(config.sparsity, "grow", "gradient")]
+
+
+def _name(config: PretrainingConfig) -> str:
+    sparsity = config.sparsity
+    if isinstance(sparsity, PhasesConfig):
+        return "GPT-2 with mixed sparsity"
+    if isinstance(sparsity, ConstantConfig):
+        return f"GPT-2 at sparsity {sparsity.sparsity:g}"
+    return "GPT-2"
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used here ({reason}): use cpu") from None

@@ -1,0 +1,224 @@
+"""Token streams: the embedded corpus or memory-mapped files, and which windows make a batch.
+
+Files are those of nanoGPT (`train.bin`, `val.bin`: uint16 token ids and nothing else) and of
+llm.c and FineWeb (256 int32 words in front: 20240520, version 1, number of ids). Several files of
+one side are one stream, in the order of their names.
+
+A batch is a function of (seed, step): windows drawn uniformly with replacement, as nanoGPT does.
+So the sampler has no state, and runs with the same batch size see the same tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from thrifty.lm import bpe, corpus
+
+__all__ = ["Stream", "Tokens", "load", "write"]
+
+Ids = NDArray[np.uint16]
+
+_MAGIC, _VERSION, _HEADER = 20240520, 1, 256
+_CHECKED = 1 << 24  # ids looked at a time
+
+
+class Stream:
+    """A sequence of token ids in one or several pieces, of which windows are taken.
+
+    Args:
+        pieces: uint16 arrays, for example memory-mapped; windows do not cross their borders.
+        name: for messages.
+
+    Attributes:
+        name: as given.
+        size: how many tokens.
+    """
+
+    def __init__(self, pieces: Sequence[Ids], name: str) -> None:
+        self._pieces = [piece for piece in pieces if len(piece)]
+        self.name = name
+        self.size = sum(len(piece) for piece in self._pieces)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def check(self, *, vocabulary: int, context: int) -> None:
+        """Make sure that windows can be taken and that a model can look up every token.
+
+        Args:
+            vocabulary: how many tokens the model knows.
+            context: T, tokens that it sees.
+
+        Raises:
+            ValueError: there is no window of T + 1 tokens, or an id beyond the vocabulary.
+        """
+        if not self._windows(context).any():
+            raise ValueError(
+                f"{self.name} has {self.size} tokens, and a window needs {context + 1} in one "
+                "piece: give more text, or a shorter context"
+            )
+        for piece in self._pieces:
+            for start in range(0, len(piece), _CHECKED):
+                highest = int(piece[start : start + _CHECKED].max())
+                if highest >= vocabulary:
+                    raise ValueError(
+                        f"{self.name} holds token {highest}, beyond the vocabulary of "
+                        f"{vocabulary}: give the vocabulary it was encoded with"
+                    )
+
+    def batch(self, size: int, context: int, *, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """Draw windows: inputs, and the same moved on by one as targets.
+
+        Args:
+            size: B, windows.
+            context: T, tokens of a window.
+            seed: of the run.
+            step: number of the batch.
+
+        Returns:
+            inputs_BT and targets_BT, int64; a function of the arguments.
+        """
+        rng = np.random.default_rng([seed, step])
+        windows = self._windows(context)
+        ends = np.cumsum(windows)
+        drawn = rng.integers(0, ends[-1], size)
+        rows = []
+        for place in drawn.tolist():
+            piece = int(np.searchsorted(ends, place, side="right"))
+            start = place - int(ends[piece] - windows[piece])
+            rows.append(self._pieces[piece][start : start + context + 1])
+        return _pair(np.stack(rows))
+
+    def strips(self, size: int, context: int, most: int) -> list[tuple[Tensor, Tensor]]:
+        """Cut the stream into windows that share no target, evenly thinned to `most` tokens.
+
+        Args:
+            size: B, windows of a batch; the last may have fewer.
+            context: T.
+            most: tokens wanted at most; at least one window is taken.
+
+        Returns:
+            Batches of (inputs_BT, targets_BT), int64.
+        """
+        starts = [
+            (number, start)
+            for number, piece in enumerate(self._pieces)
+            for start in range(0, len(piece) - context, context)
+        ]
+        wanted = max(1, min(len(starts), most // context))
+        chosen = [starts[i * len(starts) // wanted] for i in range(wanted)]
+        rows = [self._pieces[n][start : start + context + 1] for n, start in chosen]
+        return [_pair(np.stack(rows[i : i + size])) for i in range(0, wanted, size)]
+
+    def _windows(self, context: int) -> NDArray[np.int64]:
+        """How many windows start in each piece."""
+        return np.array([max(0, len(p) - context) for p in self._pieces] or [0], dtype=np.int64)
+
+
+class Tokens:
+    """What a model learns from: a training and a held-out stream, and what their ids mean.
+
+    Attributes:
+        training: the stream that batches are drawn from.
+        held_out: the stream that is only evaluated on.
+        vocabulary: what an id stands for.
+    """
+
+    def __init__(self, training: Stream, held_out: Stream, vocabulary: bpe.Vocabulary) -> None:
+        self.training, self.held_out, self.vocabulary = training, held_out, vocabulary
+
+
+def load(source: str) -> Tokens:
+    """Open what a configuration names.
+
+    Args:
+        source: "shakespeare", the embedded corpus; or a folder with `train*.bin` and `val*.bin`
+            files. Its ids are those of its `merges.txt`, or GPT-2's without one.
+
+    Raises:
+        ValueError: no such folder or files, or files that hold no tokens.
+    """
+    if source == "shakespeare":
+        return _embedded()
+    folder = Path(source)
+    if not folder.is_dir():
+        raise ValueError(
+            f"{source!r} is no corpus: say shakespeare, or name a folder with train.bin and val.bin"
+        )
+    streams: list[Stream] = []
+    for side in ("train", "val"):
+        paths = sorted(folder.glob(f"*{side}*.bin"))
+        if not paths:
+            raise ValueError(
+                f"{folder} has no {side}*.bin: write token files with thrifty.lm.tokens.write"
+            )
+        streams.append(Stream([_map(path) for path in paths], f"{folder}/{side}"))
+    own = folder / "merges.txt"
+    vocabulary = bpe.Vocabulary.read(own) if own.exists() else bpe.gpt2()
+    return Tokens(streams[0], streams[1], vocabulary)
+
+
+def write(path: Path | str, texts: Sequence[str], vocabulary: bpe.Vocabulary) -> int:
+    """Write texts as a token file, an end-of-text token before each.
+
+    Args:
+        path: for example `train.bin`; without a header, as nanoGPT's.
+        texts: in order.
+        vocabulary: encodes them; keep it beside the file with `vocabulary.write`.
+
+    Returns:
+        How many tokens were written.
+    """
+    ids = _encoded(texts, vocabulary)
+    ids.astype("<u2").tofile(path)
+    return len(ids)
+
+
+@cache
+def _embedded() -> Tokens:
+    vocabulary = bpe.embedded()
+    training, held_out = (
+        _encoded([text.text for text in texts], vocabulary)
+        for texts in corpus.sides(corpus.embedded())
+    )
+    return Tokens(
+        Stream([training], "the training side of shakespeare"),
+        Stream([held_out], "the held-out side of shakespeare"),
+        vocabulary,
+    )
+
+
+def _encoded(texts: Sequence[str], vocabulary: bpe.Vocabulary) -> Ids:
+    end = np.array([vocabulary.end_of_text], dtype=np.uint16)
+    return np.concatenate([part for text in texts for part in (end, vocabulary.encode(text))])
+
+
+def _map(path: Path) -> Ids:
+    """Map a token file into memory, with or without the header of llm.c."""
+    size = path.stat().st_size
+    if not size or size % 2:
+        raise ValueError(f"{path} holds no tokens: its {size} bytes are no row of 16-bit ids")
+    ids: Ids = np.memmap(path, dtype="<u2", mode="r")
+    if size < 4 * _HEADER:
+        return ids
+    header = np.frombuffer(ids[: 2 * _HEADER].tobytes(), dtype="<i4")
+    if header[0] != _MAGIC:
+        return ids
+    if header[1] != _VERSION or size != 4 * _HEADER + 2 * int(header[2]):
+        raise ValueError(
+            f"{path} says version {header[1]} and {header[2]} tokens in {size} bytes: it is cut "
+            "off, or of another version"
+        )
+    return ids[2 * _HEADER :]
+
+
+def _pair(rows: Ids) -> tuple[Tensor, Tensor]:
+    ids = torch.from_numpy(rows.astype(np.int64))
+    return ids[:, :-1], ids[:, 1:]

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from thrifty.lm import bpe, tokens
+from thrifty.lm.tokens import Stream
+
+
+def ids(*values: int) -> np.ndarray:
+    return np.array(values, dtype=np.uint16)
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    stream = Stream([np.arange(1000, dtype=np.uint16)], "counting")
+    inputs, targets = stream.batch(4, 16, seed=3, step=7)
+    assert inputs.shape == targets.shape == (4, 16)
+    assert torch.equal(inputs[:, 1:], targets[:, :-1])
+    assert torch.equal(inputs + 1, targets)  # the stream counts
+    again, _ = stream.batch(4, 16, seed=3, step=7)
+    assert torch.equal(inputs, again)
+    for seed, step in ((3, 8), (4, 7)):
+        assert not torch.equal(inputs, stream.batch(4, 16, seed=seed, step=step)[0])
+
+
+def test_windows_cross_no_border_between_pieces_and_all_are_drawn() -> None:
+    # Pieces of 4 and 5 tokens hold 4 - 2 = 2 and 5 - 2 = 3 windows of 2 + 1 tokens.
+    stream = Stream([ids(0, 1, 2, 3), ids(), ids(10, 11, 12, 13, 14)], "two pieces")
+    inputs, targets = stream.batch(500, 2, seed=0, step=1)
+    drawn = {tuple(row) for row in torch.cat([inputs, targets[:, -1:]], 1).tolist()}
+    assert drawn == {(0, 1, 2), (1, 2, 3), (10, 11, 12), (11, 12, 13), (12, 13, 14)}
+
+
+def test_strips_meet_every_target_once_and_thin_evenly() -> None:
+    stream = Stream([np.arange(100, dtype=np.uint16)], "counting")
+    targets = torch.cat([wanted.flatten() for _, wanted in stream.strips(2, 9, 10**6)])
+    assert targets.tolist() == list(range(1, 100))  # 11 windows of 9
+    thinned = stream.strips(2, 9, 27)  # 3 windows: numbers 0, 11 / 3 = 3 and 22 / 3 = 7
+    assert [int(row[0]) for batch, _ in thinned for row in batch] == [0, 27, 63]
+
+
+def test_files_of_nanogpt_and_of_llm_c_are_mapped(tmp_path: Path) -> None:
+    body = np.arange(1, 400, dtype="<u2")
+    body.tofile(tmp_path / "train.bin")
+    header = np.zeros(256, dtype="<i4")
+    header[:3] = 20240520, 1, len(body)
+    (tmp_path / "x_val_0.bin").write_bytes(header.tobytes() + body.tobytes())
+    loaded = tokens.load(str(tmp_path))
+    assert loaded.vocabulary is bpe.gpt2()
+    for stream in (loaded.training, loaded.held_out):
+        assert len(stream) == 399
+        assert isinstance(stream._pieces[0], np.memmap)
+        assert stream.strips(1, 398, 398)[0][0][0].tolist() == list(range(1, 399))
+
+
+def test_texts_become_files_with_their_vocabulary(tmp_path: Path) -> None:
+    vocabulary = bpe.learn(["to be or not to be"], size=260)
+    count = tokens.write(tmp_path / "train.bin", ["to be", "not"], vocabulary)
+    tokens.write(tmp_path / "val.bin", ["or"], vocabulary)
+    vocabulary.write(tmp_path / "merges.txt")
+    loaded = tokens.load(str(tmp_path))
+    assert loaded.vocabulary.merges == vocabulary.merges
+    stored = loaded.training._pieces[0].tolist()
+    assert len(stored) == count
+    assert stored.count(vocabulary.end_of_text) == 2
+    assert loaded.vocabulary.decode(stored) == "to benot"
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'nowhere' is no corpus"):
+        tokens.load("nowhere")
+    with pytest.raises(ValueError, match=r"has no train\*\.bin"):
+        tokens.load(str(tmp_path))
+    (tmp_path / "train.bin").write_bytes(b"")
+    (tmp_path / "val.bin").write_bytes(b"\0\0")
+    with pytest.raises(ValueError, match=r"train\.bin holds no tokens"):
+        tokens.load(str(tmp_path))
+    (tmp_path / "train.bin").write_bytes(b"\0\0\0")
+    with pytest.raises(ValueError, match="3 bytes are no row of 16-bit ids"):
+        tokens.load(str(tmp_path))
+    header = np.zeros(256, dtype="<i4")
+    header[:3] = 20240520, 1, 10
+    (tmp_path / "train.bin").write_bytes(header.tobytes() + b"\0\0")
+    with pytest.raises(ValueError, match="10 tokens in 1026 bytes: it is cut off"):
+        tokens.load(str(tmp_path))
+
+
+def test_streams_that_cannot_work_are_refused() -> None:
+    with pytest.raises(ValueError, match="has 8 tokens, and a window needs 9"):
+        Stream([ids(*range(8))], "x").check(vocabulary=10, context=8)
+    with pytest.raises(ValueError, match="has 0 tokens"):
+        Stream([], "x").check(vocabulary=10, context=8)
+    with pytest.raises(ValueError, match="holds token 9, beyond the vocabulary of 9"):
+        Stream([ids(*range(10))], "x").check(vocabulary=9, context=8)
+    Stream([ids(*range(10))], "x").check(vocabulary=10, context=8)
