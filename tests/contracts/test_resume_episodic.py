@@ -24,8 +24,12 @@ def parameters(name: str) -> Any:
     return inspect.signature(resolve(name, "thrifty.recipes")).parameters
 
 
-# Enrolled by existing: whatever is no recipe of test_resume.py.
-ALL = [name for name in names("thrifty.recipes") if "environment" not in parameters(name)]
+# Enrolled by existing: whatever is no recipe of test_resume.py or test_resume_scheduling.py.
+ALL = [
+    name
+    for name in names("thrifty.recipes")
+    if "environment" not in parameters(name) and not name.startswith("rsd4.")
+]
 LEARNERS = ("lsvi_ucb_plus", "lsvi_ucb", "icml", "ucbvi")
 
 
