@@ -28,6 +28,7 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thrifty.scheduling.assessment._USERS", 20)
     monkeypatch.setattr("thrifty.scheduling.assessment.WARM_UP", 2)
     monkeypatch.setattr("thrifty.scheduling.assessment.COUNTED", 5)
+    monkeypatch.setattr("thrifty.scheduling.assessment._FRONTIER", 2)
     torch.set_num_threads(1)
 
 
@@ -35,7 +36,7 @@ def toy(name: str, **arguments: Any) -> SchedulingConfig:
     config = resolve(name, "thrifty.recipes")(steps=STEPS, **arguments)
     assert isinstance(config, SchedulingConfig)
     small = dataclasses.replace(
-        config.algorithm, width=6, sequences=3, samples=2, rows=64, evolve_every=2
+        config.algorithm, width=6, sequences=3, samples=2, rows=64, evolve_every=2, critic_first=3
     )
     return dataclasses.replace(
         config,
@@ -55,7 +56,7 @@ def toy(name: str, **arguments: Any) -> SchedulingConfig:
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_stopped_run_goes_on_as_if_it_had_not(name: str, tmp_path: Path) -> None:
-    records = check(toy(name), tmp_path, every=7, journalled=False)
+    records = check(toy(name), tmp_path, every=17, journalled=False)
     kinds = Counter(record["kind"] for record in records)
     assert kinds["start"] == kinds["curve"] == kinds["test"] == kinds["end"] == 1
     assert kinds["progress"] == 3
@@ -66,7 +67,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("mode", ["ascent", "bisection"])
 def test_prices_that_move(mode: str, tmp_path: Path) -> None:
-    records = check(toy("rsd4.s1", multiplier=mode), tmp_path, every=1, journalled=False)
+    records = check(toy("rsd4.s1", multiplier=mode), tmp_path, every=5, journalled=False)
     prices = {tuple(one["multiplier"]) for one in records if one["kind"] == "evaluation"}
     assert len(prices) == 2
 

@@ -55,5 +55,5 @@ def test_calibration_finds_the_price_by_secants(elasticity: float) -> None:
     "changes", [{"low": 0.0}, {"low": 0.6}, {"high": 1.5}, {"rate": 0.0}, {"least_step": 0.0}]
 )
 def test_ranges_that_are_none_are_refused(changes: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="low < high|above 0"):
+    with pytest.raises(ValueError, match=r"low < high|above 0"):
         Multiplier(MultiplierConfig(**changes), 1.0, np.array([1.0]))

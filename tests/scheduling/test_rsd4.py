@@ -20,7 +20,7 @@ from thrifty.scheduling.scenarios import Scenario, scenario
 from thrifty.scheduling.sequences import Episodes, Sequences
 from thrifty.scheduling.softmax import mispaired, sampled, softmax_value, straight_through
 
-SMALL = RSD4Config(width=8, sequences=4, samples=3)
+SMALL = RSD4Config(width=8, sequences=4, samples=3, critic_first=0)
 
 
 def line() -> Scenario:
@@ -227,14 +227,12 @@ def test_every_network_has_a_memory_of_its_own() -> None:
     states = [policy._memories[name] for name in learner.networks]
     assert all(state is not None for state in states)
     hidden = [state[0] for state in states if state is not None]
-    assert not any(
-        torch.equal(hidden[i], hidden[j]) for i in range(4) for j in range(4) if i != j
-    )
+    assert not any(torch.equal(hidden[i], hidden[j]) for i in range(4) for j in range(4) if i != j)
 
 
 @pytest.mark.parametrize("critic", ["packets", "users"])
 def test_users_are_described_and_not_numbered(critic: Any) -> None:
-    """Two users with the same numbers, channels and queues are treated alike, wherever they stand."""
+    """Two users with the same numbers, channels and queues are treated alike."""
     of = scenario("S1")
     twin = Scenario(
         name="twin", weights=[4, 2, 4], attempts=[5, 5, 5], distances=[1.1, 1.5, 1.1],
@@ -245,9 +243,7 @@ def test_users_are_described_and_not_numbered(critic: Any) -> None:
     flow, prices = torch.arange(3), torch.full((3, 1), 0.4)
     queue = torch.tensor([[1.0, 0, 2, 3, 0]] * 3)
     seen = features.observe(flow, prices, queue, torch.ones(3, 1, dtype=torch.int64), None)
-    energy, _ = learner.act(
-        seen, torch.zeros(3, 5, 4), queue, flow, prices, {}, averaged=False
-    )
+    energy, _ = learner.act(seen, torch.zeros(3, 5, 4), queue, flow, prices, {}, averaged=False)
     assert torch.equal(energy[0], energy[2])
     assert not torch.equal(energy[0], energy[1])
     assert torch.all(energy[queue == 0] == 0)

@@ -6,10 +6,11 @@ import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
-from thrifty.report import comparison, episodic, numbers, single
+from thrifty.report import comparison, episodic, numbers, scheduling, single
 from thrifty.report.elements import document
 from thrifty.report.run_data import RunData, load_run
 
@@ -70,20 +71,28 @@ def render(runs: Sequence[RunData]) -> str:
         algorithm = run.first("start").get("algorithm")
         parts = [str(algorithm)] if algorithm else []
         parts += [f"seed {run.seed}"] if run.seed is not None else []
-        of_episodes = episodic.is_episodic(run)
-        unit = "episodes" if of_episodes else "environment steps"
+        kind = _kind(run)
+        unit = {episodic: "episodes", scheduling: "slots"}.get(kind, "environment steps")
         parts += [f"{numbers.count(run.steps)} {unit}", run.name]
-        content = episodic.sections(run) if of_episodes else single.sections(run)
-        return document(f"{run.recipe} on {run.task}", " · ".join(parts), content)
+        title = f"{run.recipe} on {run.task}"
+        return document(title, " · ".join(parts), kind.sections(run))
     tasks = list(dict.fromkeys(run.task for run in runs))
     recipes = list(dict.fromkeys(run.recipe for run in runs))
     title = f"{', '.join(recipes)} on {', '.join(tasks)}"
     if len(title) > 90:
         title = f"{len(recipes)} recipes on {len(tasks)} environments"
     subtitle = f"{len(runs)} runs"
-    if all(episodic.is_episodic(run) for run in runs):
-        return document(title, subtitle, episodic.comparison(runs))
+    for of_kind in (episodic, scheduling):
+        if all(_kind(run) is of_kind for run in runs):
+            return document(title, subtitle, of_kind.comparison(runs))
     return document(title, subtitle, comparison.sections(runs, np.random.default_rng(0)))
+
+
+def _kind(run: RunData) -> ModuleType:
+    """The module that writes the page of a run."""
+    if episodic.is_episodic(run):
+        return episodic
+    return scheduling if scheduling.is_scheduling(run) else single
 
 
 def _target(folders: Sequence[Path], out: Path | str | None) -> Path:

@@ -30,7 +30,7 @@ class SchedulingConfig:
     """Slots of an episode; its end is no end of the problem."""
     warm_up: int = 2
     """Episodes of uniform energies at the beginning."""
-    update_every: int = 5
+    update_every: int = 3
     """Slots between updates."""
     capacity: int = 4096
     """Episodes of single users that are kept, about."""

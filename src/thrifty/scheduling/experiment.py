@@ -10,7 +10,6 @@ Record kinds: start, progress, evaluation, calibration, curve, test, end.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -84,9 +83,7 @@ class SchedulingExperiment:
         seeds = np.random.SeedSequence(seed).generate_state(5, np.uint32).tolist()
         self._training_seed, self._test_seed = seeds[0], seeds[1]
         whole = config.algorithm.critic == "users"
-        features = Features(
-            self.scenario, self.sight, queue=whole or self.sight.kind != "full"
-        )
+        features = Features(self.scenario, self.sight, queue=whole or self.sight.kind != "full")
         self.learner = RSD4(
             config.algorithm, features, seed=seeds[2], updates=config.steps // config.update_every
         )
@@ -197,7 +194,11 @@ class SchedulingExperiment:
     def _enter_episode(self) -> None:
         self.queues.reset(self._training_seed + self._number)
         self._acting = PolicyScheduler(
-            self.learner, self._episode_prices, explore=self._explore, random=self._random
+            self.learner,
+            self._episode_prices,
+            explore=self._explore,
+            random=self._random,
+            only=1 + self._number % self.config.algorithm.actors,
         )
         self._acting.reset(self.config.environments)
 

@@ -118,7 +118,6 @@ class Features:
         """Return the cost of a unit of energy in each cell [..., J] from that of each hop."""
         return cost_of_hop.repeat_interleave(self.most, dim=-1)
 
-
     def tried(self, flow: Tensor, success: Tensor, failure: Tensor, energy: Tensor) -> Tensor:
         """Return what a memory is told of a slot [..., N, J, 4].
 

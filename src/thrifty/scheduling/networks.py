@@ -84,9 +84,7 @@ class CellHead(nn.Module):
         action: whether an energy is an input as well.
     """
 
-    def __init__(
-        self, context: int, cell: int, width: int, outputs: int, *, action: bool
-    ) -> None:
+    def __init__(self, context: int, cell: int, width: int, outputs: int, *, action: bool) -> None:
         super().__init__()
         self.of_context = nn.Linear(context, width)
         self.of_cell = nn.Linear(cell, width, bias=False)
@@ -126,13 +124,18 @@ class PacketActor(nn.Module):
         cell: numbers that describe a cell.
         width: W.
         recurrent: with memory.
+        predicts: with a head for the auxiliary loss.
     """
 
-    def __init__(self, features: int, cell: int, width: int, *, recurrent: bool) -> None:
+    def __init__(
+        self, features: int, cell: int, width: int, *, recurrent: bool, predicts: bool
+    ) -> None:
         super().__init__()
         self.context = Context(features, width, recurrent=recurrent)
         self.head = CellHead(self.context.size, cell, width, 1, action=False)
-        self.predictor = CellHead(self.context.size, cell, width // 2, 1, action=True)
+        self.predictor = (
+            CellHead(self.context.size, cell, width // 2, 1, action=True) if predicts else None
+        )
 
     def forward(self, context: Tensor, row: Tensor, cell: Tensor) -> Tensor:
         """Return what is clipped to an energy, [R]."""
@@ -172,14 +175,17 @@ class UserActor(nn.Module):
         cells: J.
         width: W.
         recurrent: with memory.
+        predicts: with a layer for the auxiliary loss.
     """
 
-    def __init__(self, features: int, cells: int, width: int, *, recurrent: bool) -> None:
+    def __init__(
+        self, features: int, cells: int, width: int, *, recurrent: bool, predicts: bool
+    ) -> None:
         super().__init__()
         self.context = Context(features, width, recurrent=recurrent)
         self.hidden = nn.Linear(self.context.size, width)
         self.out = nn.Linear(width, cells)
-        self.predictor = nn.Linear(self.context.size + cells, cells)
+        self.predictor = nn.Linear(self.context.size + cells, cells) if predicts else None
 
     def forward(self, context: Tensor) -> Tensor:
         """Return what is clipped to energies, [..., J]."""

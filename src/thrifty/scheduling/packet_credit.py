@@ -49,11 +49,16 @@ class PacketCredit:
         features: of the problem.
         width: of the networks.
         recurrent: with memory.
+        prediction: weight of the auxiliary loss of actors, the likelihood of what got through,
+            which teaches the memory.
         rows: most cells of an update.
     """
 
-    def __init__(self, features: Features, *, width: int, recurrent: bool, rows: int) -> None:
+    def __init__(
+        self, features: Features, *, width: int, recurrent: bool, prediction: float, rows: int
+    ) -> None:
         self.features = features
+        self._prediction = prediction
         self._width, self._recurrent, self._rows = width, recurrent, rows
         cells = torch.arange(features.cells)
         self._hop, self._left = cells // features.most, cells % features.most
@@ -63,7 +68,11 @@ class PacketCredit:
         """Return a new actor."""
         features = self.features
         return PacketActor(
-            features.size, features.of_cell.shape[1], self._width, recurrent=self._recurrent
+            features.size,
+            features.of_cell.shape[1],
+            self._width,
+            recurrent=self._recurrent,
+            predicts=self._prediction > 0,
         )
 
     def critic(self) -> PacketCritic:
@@ -98,9 +107,7 @@ class PacketCredit:
         worth[user, cell] = self._worth(critic, context, rows, energy[user, cell])
         return worth
 
-    def _worth(
-        self, critic: PacketCritic, context: Tensor, rows: Rows, energy: Tensor
-    ) -> Tensor:
+    def _worth(self, critic: PacketCritic, context: Tensor, rows: Rows, energy: Tensor) -> Tensor:
         """``p u + (1 - p) v - cost e``, [..., R]."""
         chance, u, v = self._parts(critic, context, rows, energy)
         chance = chance.sigmoid()
@@ -194,9 +201,7 @@ class PacketCredit:
             value = torch.zeros(len(cell))
             rows = self._at(batch, after[index], to[index], *worths)
             own = None if noise is None else noise[:, index, number]
-            value[index] = self.value(
-                rows, actor, flat, flat_critics, own, inverse_temperature
-            )
+            value[index] = self.value(rows, actor, flat, flat_critics, own, inverse_temperature)
             result.append(value)
         return result[0], result[1]
 
@@ -230,13 +235,8 @@ class PacketCredit:
         batch: Sequences,
         found: Tensor,
         worths: tuple[Tensor, Tensor],
-        prediction: float,
     ) -> Tensor:
-        """Return the loss of an actor: minus the worth of its energies, a mean over packets.
-
-        ``prediction`` weighs the auxiliary loss, the likelihood of what got through, which
-        teaches the memory.
-        """
+        """Return the loss of an actor: minus the worth of its energies, a mean over packets."""
         slot, user, cell = found.T
         rows = self._at(batch, slot * len(batch.flow) + user, cell, *worths)
         count = batch.queue[slot, user, cell]
@@ -246,10 +246,10 @@ class PacketCredit:
         worth = self._worth(critic, critic_context.flatten(0, 1), rows, energy)
         outside = (raw - raw.clamp(0.0, 1.0)) ** 2
         loss = (count * (_OUTSIDE * outside - worth)).sum()
-        if prediction:
+        if actor.predictor is not None:
             tried = batch.energy[slot, user, cell]
             logit = actor.predictor(flat, rows.user, self.features.of_cell[cell], tried)[..., 0]
             got = batch.success[slot, user, cell]
             likelihood = got * F.softplus(-logit) + (count - got) * F.softplus(logit)
-            loss = loss + prediction * likelihood.sum()
+            loss = loss + self._prediction * likelihood.sum()
         return loss / count.sum().clamp(min=1)

@@ -24,6 +24,7 @@ class PolicyScheduler:
         prices: of energy at each node [H], or [M, H] for every environment its own.
         explore: generator of the exploration; None acts without, by the averaged networks.
         random: every energy is uniform (warm-up); needs ``explore``.
+        only: number of the actor that acts; None lets the critics judge.
     """
 
     def __init__(
@@ -33,11 +34,12 @@ class PolicyScheduler:
         *,
         explore: np.random.Generator | None = None,
         random: bool = False,
+        only: int | None = None,
     ) -> None:
         self.name = learner.name
         self._learner = learner
         self._given = np.asarray(prices, dtype=np.float64)
-        self._explore, self._random = explore, random
+        self._explore, self._random, self._only = explore, random, only
 
     def reset(self, environments: int) -> None:
         """Begin with empty memories."""
@@ -51,7 +53,7 @@ class PolicyScheduler:
 
     def energies(self, view: View) -> Floats:
         """Return the networks' energies [M, F, H, K]."""
-        environments, flows, hops, most = view.queue.shape
+        environments, flows, hops, _ = view.queue.shape
         users = environments * flows
         waiting = torch.from_numpy(view.queue.reshape(users, -1)).float()
         channel = None if view.channel is None else tensor(view.channel.reshape(users, hops))
@@ -68,6 +70,7 @@ class PolicyScheduler:
                 self._prices,
                 self._memories,
                 averaged=self._explore is None,
+                only=self._only,
             )
             energy = found.numpy().reshape(view.queue.shape)
             if self._explore is not None:
@@ -89,9 +92,7 @@ class PolicyScheduler:
     def observe(self, slot: Slot) -> None:
         """Tell the memories what got through."""
         got = torch.from_numpy(slot.success.reshape(self._waiting.shape)).float()
-        self._tried = self._learner.features.tried(
-            self._flow, got, self._waiting - got, self._sent
-        )
+        self._tried = self._learner.features.tried(self._flow, got, self._waiting - got, self._sent)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is remembered of the episode so far."""

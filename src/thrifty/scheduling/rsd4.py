@@ -43,16 +43,17 @@ class RSD4Config:
     critic: Literal["packets", "users"] = "packets"
     """Credit per packet (additive critic), or per user as published."""
     actors: int = 2
-    """1 or 2; of two, the one acts whose critic finds its energies worth more."""
+    """1 or 2; of two, the one acts whose critic finds its energies worth more. While exploring they
+    take turns, episode by episode."""
     critics: int = 2
     """1 or 2; the least of their worths is the target's."""
     operator: Literal["softmax", "smoothed", "plain"] = "softmax"
     """Value of a next state: softmax over sampled energies, one sample, or the proposal alone."""
     samples: int = 6
     """S, energies sampled by the softmax."""
-    inverse_temperature: float = 20.0
+    inverse_temperature: float = 100.0
     """Of the softmax, with worths scaled to [-1, 1]."""
-    target_noise: float = 0.1
+    target_noise: float = 0.05
     """Standard deviation of sampled energies, in [0, 1]."""
     pairing: Literal["right", "published"] = "right"
     """How sampled energies meet states; published crosses the sequences of a batch."""
@@ -62,7 +63,7 @@ class RSD4Config:
     """Weight of the auxiliary loss in actors: predict what gets through."""
     width: int = 48
     """Of every layer."""
-    sequences: int = 32
+    sequences: int = 16
     """Users' episodes in an update."""
     rows: int = 2048
     """Most cells in an update, with credit per packet."""
@@ -72,6 +73,8 @@ class RSD4Config:
     """Part of the way that targets move in an update."""
     policy_delay: int = 2
     """Critic updates per actor update."""
+    critic_first: int = 100
+    """Critic updates before the first actor update."""
     exploration_noise: float = 0.1
     """Standard deviation added to executed energies."""
     random_actions: float = 0.1
@@ -91,7 +94,7 @@ def check_learner(config: RSD4Config) -> None:
     for name, least in (
         ("samples", 1), ("width", 2), ("sequences", 1), ("rows", 1), ("policy_delay", 1),
         ("inverse_temperature", 0.0), ("target_noise", 0.0), ("exploration_noise", 0.0),
-        ("prediction", 0.0), ("learning_rate", 0.0), ("evolve_every", 0),
+        ("prediction", 0.0), ("learning_rate", 0.0), ("evolve_every", 0), ("critic_first", 0),
     ):  # fmt: skip
         if not getattr(config, name) >= least:
             raise ValueError(f"{name} must be at least {least}, got {getattr(config, name)}")
@@ -130,7 +133,11 @@ class RSD4:
         self.config, self.features = config, features
         self.updates = 0
         self._planned = max(1, updates)
-        shape: dict[str, Any] = {"width": config.width, "recurrent": config.recurrent}
+        shape: dict[str, Any] = {
+            "width": config.width,
+            "recurrent": config.recurrent,
+            "prediction": config.prediction,
+        }
         self._credit: PacketCredit | UserCredit
         if config.critic == "packets":
             self._credit = PacketCredit(features, rows=config.rows, **shape)
@@ -194,6 +201,7 @@ class RSD4:
         memories: Memories,
         *,
         averaged: bool,
+        only: int | None = None,
     ) -> tuple[Tensor, Memories]:
         """Return energies [N, J] of users in one slot, and the memories after it.
 
@@ -205,6 +213,7 @@ class RSD4:
             prices: [N, H].
             memories: before it; an empty dict at the beginning.
             averaged: act with the averaged networks (targets), not with those that learn.
+            only: number of the actor that acts, without judging; None lets the critics judge.
         """
         w, cost_of_hop = self.features.worths(flow, prices)
         cost = self.features.costs(cost_of_hop)
@@ -220,10 +229,11 @@ class RSD4:
 
         best: Tensor | None = None
         worth: Tensor | None = None
-        for number in range(1, self.config.actors + 1):
+        acting = range(1, self.config.actors + 1) if only is None else (only,)
+        for number in acting:
             actor, of = context(f"actor_{number}")
             energy = self._credit.propose(actor, of, queue)
-            if self.config.actors == 1:
+            if self.config.actors == 1 or only is not None:
                 return energy, after
             critic, of = context(f"critic_{number}")
             if isinstance(self._credit, PacketCredit):
@@ -275,7 +285,7 @@ class RSD4:
             network.descend(loss, rate)
             losses["critic_loss"] = losses.get("critic_loss", 0.0) + float(loss.detach())
             contexts.append(context.detach())
-        if self.updates % config.policy_delay == 0:
+        if self.updates > config.critic_first and self.updates % config.policy_delay == 0:
             for number in range(1, config.actors + 1):
                 network = self.networks[f"actor_{number}"]
                 critic = self.networks[f"critic_{number}"].module
@@ -283,11 +293,9 @@ class RSD4:
                 arguments = (network.module, context, critic, contexts[number - 1], batch)
                 if isinstance(self._credit, PacketCredit):
                     assert packets is not None
-                    loss = self._credit.actor_loss(
-                        *arguments, packets, worths, config.prediction
-                    )
+                    loss = self._credit.actor_loss(*arguments, packets, worths)
                 else:
-                    loss = self._credit.actor_loss(*arguments, worths, config.prediction)
+                    loss = self._credit.actor_loss(*arguments, worths)
                 network.descend(loss, rate)
                 losses["actor_loss"] = losses.get("actor_loss", 0.0) + float(loss.detach())
                 network.average(min(1.0, config.tau * config.policy_delay))
@@ -346,9 +354,7 @@ class RSD4:
 
     def ledger(self) -> dict[str, Any]:
         """Return parameters and FLOPs of a slot and user, beside the dense twin's."""
-        rows = tuple(
-            row for name, network in self.networks.items() for row in network.costs(name)
-        )
+        rows = tuple(row for name, network in self.networks.items() for row in network.costs(name))
         ledger = Ledger(rows, copies=dict.fromkeys(self.networks, 2))
         return {
             "parameters": ledger.parameters(),

@@ -45,9 +45,7 @@ class TrainedNetwork(Generic[Module]):
         )
         schedule: sparse.SparsitySchedule = sparse.Static(sparsity)
         if evolve_every and evolve_until > 0:
-            schedule = sparse.Cosine(
-                sparsity, update_every=evolve_every, update_until=evolve_until
-            )
+            schedule = sparse.Cosine(sparsity, update_every=evolve_every, update_until=evolve_until)
         self.evolution = TopologyEvolution(self.topology, schedule, seed=seed)
         self.parameters = list(module.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, fused=True)

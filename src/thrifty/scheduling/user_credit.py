@@ -28,6 +28,8 @@ class UserCredit:
         features: of the problem.
         width: of the networks.
         recurrent: with memory.
+        prediction: weight of the auxiliary loss of actors, the likelihood of what got through,
+            which teaches the memory.
         discount: of the next slot.
         published_pairing: pair states and sampled actions as the published code does.
     """
@@ -38,17 +40,25 @@ class UserCredit:
         *,
         width: int,
         recurrent: bool,
+        prediction: float,
         discount: float,
         published_pairing: bool,
     ) -> None:
         self.features = features
         self._width, self._recurrent = width, recurrent
+        self._prediction = prediction
         self._discount, self._published = discount, published_pairing
 
     def actor(self) -> UserActor:
         """Return a new actor."""
         features = self.features
-        return UserActor(features.size, features.cells, self._width, recurrent=self._recurrent)
+        return UserActor(
+            features.size,
+            features.cells,
+            self._width,
+            recurrent=self._recurrent,
+            predicts=self._prediction > 0,
+        )
 
     def critic(self) -> UserCritic:
         """Return a new critic."""
@@ -133,12 +143,8 @@ class UserCredit:
         critic_context: Tensor,
         batch: Sequences,
         worths: tuple[Tensor, Tensor],
-        prediction: float,
     ) -> Tensor:
-        """Return the loss of an actor: minus the mean worth of its energies.
-
-        ``prediction`` weighs the auxiliary loss, the likelihood of what got through.
-        """
+        """Return the loss of an actor: minus the mean worth of its energies."""
         queue = batch.queue[:-1]
         present = (queue > 0).float()
         raw = actor(context)
@@ -146,9 +152,9 @@ class UserCredit:
         worth = self.judge(critic, critic_context, queue, energy, *worths, batch.flow)
         outside = present * (raw - raw.clamp(0.0, 1.0)) ** 2
         loss = _OUTSIDE * outside.sum(dim=-1).mean() - worth.mean()
-        if prediction:
+        if actor.predictor is not None:
             logit = actor.predictor(torch.cat([context, batch.energy * present], dim=-1))
             failed = queue - batch.success
             likelihood = batch.success * F.softplus(-logit) + failed * F.softplus(logit)
-            loss = loss + prediction * likelihood.sum() / queue.sum().clamp(min=1)
+            loss = loss + self._prediction * likelihood.sum() / queue.sum().clamp(min=1)
         return loss
