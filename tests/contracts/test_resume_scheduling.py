@@ -67,7 +67,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("mode", ["ascent", "bisection"])
 def test_prices_that_move(mode: str, tmp_path: Path) -> None:
-    records = check(toy("rsd4.s1", multiplier=mode), tmp_path, every=5, journalled=False)
+    records = check(toy("rsd4.s1", mode=mode), tmp_path, every=5, journalled=False)
     prices = {tuple(one["multiplier"]) for one in records if one["kind"] == "evaluation"}
     assert len(prices) == 2
 

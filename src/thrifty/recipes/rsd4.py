@@ -10,7 +10,7 @@
 | published | the same with the published code's pairing of states and sampled actions |
 | sparse | RSD4 with most of its weights cut |
 
-With ``--multiplier conditioned`` one policy is trained for all prices of energy, and yields the
+With ``--mode conditioned`` one policy is trained for all prices of energy, and yields the
 whole trade-off curve; ``ascent`` (dual ascent) and ``bisection`` move one price to meet the budget.
 At the end the price is calibrated on training episodes, and the policy tested once beside the exact
 optimal table. ``thrifty optimum S1`` prints the optimum alone.
@@ -43,17 +43,10 @@ __all__ = [
 Mode = Literal["conditioned", "ascent", "bisection"]
 Canonical = Literal["S1", "S2", "S3", "S4", "S5"]
 
-# What a scenario needs: more environments where there are few users, a longer run where memory has
-# to be learned.
-_SETTINGS: dict[str, dict[str, Any]] = {
-    "S1": {"environments": 16},
-    "S2": {"environments": 16},
-    "S3": {"environments": 4},
-    "S4": {"environments": 16},
-    "S5": {"environments": 16},
-}
+# More environments where there are few users.
+_ENVIRONMENTS = {"S1": 8, "S2": 8, "S3": 2, "S4": 8, "S5": 8}
 _PREDICTION = {"S2": 1.0}
-STEPS = 20_000
+STEPS = 5_000
 """Slots of a run, unless said otherwise."""
 
 
@@ -64,146 +57,146 @@ def _config(scenario: str, steps: int, mode: Mode, **learner: Any) -> Scheduling
         steps=steps,
         algorithm=RSD4Config(**{"prediction": prediction, **learner}),
         multiplier=MultiplierConfig(mode=mode),
-        **_SETTINGS.get(scenario, {}),
+        environments=_ENVIRONMENTS[scenario],
     )
 
 
-def s1(steps: int = STEPS, multiplier: Mode = "conditioned") -> SchedulingConfig:
+def s1(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Four users, channel seen: the official default instance. The myopic rule has 99.3 %.
 
     Args:
         steps: slots that every environment plays.
-        multiplier: how the price of energy is found.
+        mode: how the price of energy is found.
     """
-    return _config("S1", steps, multiplier)
+    return _config("S1", steps, mode)
 
 
-def s2(steps: int = STEPS, multiplier: Mode = "conditioned") -> SchedulingConfig:
+def s2(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Eight users, sticky channel, hidden: where memory is worth something.
 
     Args:
         steps: slots that every environment plays.
-        multiplier: how the price of energy is found.
+        mode: how the price of energy is found.
     """
-    return _config("S2", steps, multiplier)
+    return _config("S2", steps, mode)
 
 
-def s3(steps: int = STEPS, multiplier: Mode = "conditioned") -> SchedulingConfig:
+def s3(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Thirty-two users, channel seen. The myopic rule has 95.6 %.
 
     Args:
         steps: slots that every environment plays.
-        multiplier: how the price of energy is found.
+        mode: how the price of energy is found.
     """
-    return _config("S3", steps, multiplier)
+    return _config("S3", steps, mode)
 
 
-def s4(steps: int = STEPS, multiplier: Mode = "conditioned") -> SchedulingConfig:
+def s4(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Four users whose channels alternate between a good and a bad regime.
 
     Args:
         steps: slots that every environment plays.
-        multiplier: how the price of energy is found.
+        mode: how the price of energy is found.
     """
-    return _config("S4", steps, multiplier)
+    return _config("S4", steps, mode)
 
 
-def s5(steps: int = STEPS, multiplier: Mode = "conditioned") -> SchedulingConfig:
+def s5(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Four flows over a line of three nodes, a budget and a price for each.
 
     Args:
         steps: slots that every environment plays.
-        multiplier: how the prices of energy are found.
+        mode: how the prices of energy are found.
     """
-    return _config("S5", steps, multiplier)
+    return _config("S5", steps, mode)
 
 
 def sd3(
-    scenario: Canonical = "S1", steps: int = STEPS, multiplier: Mode = "conditioned"
+    scenario: Canonical = "S1", steps: int = STEPS, mode: Mode = "conditioned"
 ) -> SchedulingConfig:
     """RSD4 without recurrence: the feed-forward twin.
 
     Args:
         scenario: S1 to S5.
         steps: slots that every environment plays.
-        multiplier: how the price of energy is found.
+        mode: how the price of energy is found.
     """
-    return _config(scenario, steps, multiplier, recurrent=False)
+    return _config(scenario, steps, mode, recurrent=False)
 
 
 def rtd3(
-    scenario: Canonical = "S1", steps: int = STEPS, multiplier: Mode = "conditioned"
+    scenario: Canonical = "S1", steps: int = STEPS, mode: Mode = "conditioned"
 ) -> SchedulingConfig:
     """RSD4 without the softmax operator: the value of one smoothed sample.
 
     Args:
         scenario: S1 to S5.
         steps: slots that every environment plays.
-        multiplier: how the price of energy is found.
+        mode: how the price of energy is found.
     """
-    return _config(scenario, steps, multiplier, operator="smoothed")
+    return _config(scenario, steps, mode, operator="smoothed")
 
 
 def td3(
-    scenario: Canonical = "S1", steps: int = STEPS, multiplier: Mode = "conditioned"
+    scenario: Canonical = "S1", steps: int = STEPS, mode: Mode = "conditioned"
 ) -> SchedulingConfig:
     """Neither recurrence nor softmax: one actor, two critics.
 
     Args:
         scenario: S1 to S5.
         steps: slots that every environment plays.
-        multiplier: how the price of energy is found.
+        mode: how the price of energy is found.
     """
-    return _config(scenario, steps, multiplier, recurrent=False, operator="smoothed", actors=1)
+    return _config(scenario, steps, mode, recurrent=False, operator="smoothed", actors=1)
 
 
 def ddpg(
-    scenario: Canonical = "S1", steps: int = STEPS, multiplier: Mode = "conditioned"
+    scenario: Canonical = "S1", steps: int = STEPS, mode: Mode = "conditioned"
 ) -> SchedulingConfig:
     """One actor, one critic, the value of what the actor proposes.
 
     Args:
         scenario: S1 to S5.
         steps: slots that every environment plays.
-        multiplier: how the price of energy is found.
+        mode: how the price of energy is found.
     """
     return _config(
-        scenario, steps, multiplier,
+        scenario, steps, mode,
         recurrent=False, operator="plain", actors=1, critics=1, policy_delay=1,
     )  # fmt: skip
 
 
 def whole(
-    scenario: Canonical = "S1", steps: int = STEPS, multiplier: Mode = "conditioned"
+    scenario: Canonical = "S1", steps: int = STEPS, mode: Mode = "conditioned"
 ) -> SchedulingConfig:
     """RSD4 with one worth for all energies of a user, as in the paper.
 
     Args:
         scenario: S1 to S5.
         steps: slots that every environment plays.
-        multiplier: how the price of energy is found.
+        mode: how the price of energy is found.
     """
-    return _config(scenario, steps, multiplier, critic="users")
+    return _config(scenario, steps, mode, critic="users")
 
 
 def published(
-    scenario: Canonical = "S1", steps: int = STEPS, multiplier: Mode = "conditioned"
+    scenario: Canonical = "S1", steps: int = STEPS, mode: Mode = "conditioned"
 ) -> SchedulingConfig:
     """The same with the published code's pairing, which crosses the sequences of a batch.
 
     Args:
         scenario: S1 to S5.
         steps: slots that every environment plays.
-        multiplier: how the price of energy is found.
+        mode: how the price of energy is found.
     """
-    return _config(scenario, steps, multiplier, critic="users", pairing="published")
+    return _config(scenario, steps, mode, critic="users", pairing="published")
 
 
 def sparse(
     scenario: Canonical = "S1",
     steps: int = STEPS,
     sparsity: float = 0.8,
-    multiplier: Mode = "conditioned",
+    mode: Mode = "conditioned",
 ) -> SchedulingConfig:
     """RSD4 whose networks are sparse from the first step, for a small base station.
 
@@ -211,8 +204,8 @@ def sparse(
         scenario: S1 to S5.
         steps: slots that every environment plays.
         sparsity: fraction of weights cut in every network, in [0, 1).
-        multiplier: how the price of energy is found.
+        mode: how the price of energy is found.
     """
-    config = _config(scenario, steps, multiplier)
+    config = _config(scenario, steps, mode)
     learner = dataclasses.replace(config.algorithm, sparsity=sparsity, width=96)
     return dataclasses.replace(config, algorithm=learner)

@@ -22,21 +22,21 @@ class SchedulingConfig:
     """Energy per slot of each node; None is the scenario's own."""
     sight: str = "own"
     """Of the channel: own (the scenario's), full, hidden, delayed:SLOTS, noisy:EPS."""
-    steps: int = 20_000
+    steps: int = 5_000
     """Slots that every environment plays."""
-    environments: int = 16
+    environments: int = 8
     """M, played together."""
-    episode: int = 100
+    episode: int = 60
     """Slots of an episode; its end is no end of the problem."""
-    warm_up: int = 2
+    warm_up: int = 3
     """Episodes of uniform energies at the beginning."""
-    update_every: int = 3
+    update_every: int = 1
     """Slots between updates."""
     capacity: int = 4096
     """Episodes of single users that are kept, about."""
-    evaluate_every: int = 2_000
+    evaluate_every: int = 500
     """Slots between evaluations at the present price, which move it; 0 never."""
-    record_every: int = 500
+    record_every: int = 250
     """Slots between progress records."""
     calibration_episodes: int = 2_000
     """Episodes that each of the last trials of the price is measured on, with training seeds."""

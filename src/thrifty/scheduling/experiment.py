@@ -272,7 +272,7 @@ class SchedulingExperiment:
 
     def _training_block(self, number: int) -> int:
         """A seed for measured episodes that are no test."""
-        return self._training_seed + 1_000_000 + number
+        return int(self._training_seed) + 1_000_000 + number
 
     def _evaluate(self) -> None:
         prices = self.multiplier.prices

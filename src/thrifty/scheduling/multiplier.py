@@ -162,4 +162,4 @@ class Calibration:
 
 
 _LEAST_RUN = 0.01  # of log prices, below which a slope would be noise
-_FLATTEST, _STEEPEST = 0.3, 3.0
+_FLATTEST, _STEEPEST = 0.3, 30.0

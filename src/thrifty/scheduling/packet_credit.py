@@ -245,7 +245,7 @@ class PacketCredit:
         energy = straight_through(raw)
         worth = self._worth(critic, critic_context.flatten(0, 1), rows, energy)
         outside = (raw - raw.clamp(0.0, 1.0)) ** 2
-        loss = (count * (_OUTSIDE * outside - worth)).sum()
+        loss: Tensor = (count * (_OUTSIDE * outside - worth)).sum()
         if actor.predictor is not None:
             tried = batch.energy[slot, user, cell]
             logit = actor.predictor(flat, rows.user, self.features.of_cell[cell], tried)[..., 0]

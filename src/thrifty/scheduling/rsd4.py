@@ -49,7 +49,7 @@ class RSD4Config:
     """1 or 2; the least of their worths is the target's."""
     operator: Literal["softmax", "smoothed", "plain"] = "softmax"
     """Value of a next state: softmax over sampled energies, one sample, or the proposal alone."""
-    samples: int = 6
+    samples: int = 4
     """S, energies sampled by the softmax."""
     inverse_temperature: float = 100.0
     """Of the softmax, with worths scaled to [-1, 1]."""
@@ -63,9 +63,9 @@ class RSD4Config:
     """Weight of the auxiliary loss in actors: predict what gets through."""
     width: int = 48
     """Of every layer."""
-    sequences: int = 16
+    sequences: int = 8
     """Users' episodes in an update."""
-    rows: int = 2048
+    rows: int = 512
     """Most cells in an update, with credit per packet."""
     learning_rate: float = 2e-3
     """Of Adam; falls linearly to a tenth of it over the run."""
@@ -261,7 +261,9 @@ class RSD4:
         tried = self._tried(batch) if config.recurrent else None
         w, cost_of_hop = self.features.worths(batch.flow, prices)
         worths = (w, self.features.costs(cost_of_hop))
-        packets = self._credit.rows(batch, self._generator) if self._per_packet else None
+        packets: Tensor | None = None
+        if isinstance(self._credit, PacketCredit):
+            packets = self._credit.rows(batch, self._generator)
         noise = self._noise(batch, packets)
         with torch.no_grad():
             targets = self._targets(batch, seen, tried, packets, worths, noise)
@@ -303,10 +305,6 @@ class RSD4:
             self.networks[f"critic_{number}"].average(config.tau)
         return losses
 
-    @property
-    def _per_packet(self) -> bool:
-        return isinstance(self._credit, PacketCredit)
-
     def _tried(self, batch: Sequences) -> Tensor:
         """What was tried before each slot [T + 1, B, J, 4]; nothing before the first."""
         failed = batch.queue[:-1] - batch.success
@@ -339,7 +337,7 @@ class RSD4:
             (self.networks[name].target, contexts[name])
             for name in (f"critic_{number}" for number in range(1, config.critics + 1))
         ]
-        found = []
+        found: list[Any] = []
         for number in range(1, config.actors + 1):
             name = f"actor_{number}"
             of = (self.networks[name].target, contexts[name], critics, noise)

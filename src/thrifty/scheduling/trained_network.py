@@ -50,7 +50,7 @@ class TrainedNetwork(Generic[Module]):
         self.parameters = list(module.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, fused=True)
         self.target: Module = copy.deepcopy(module).requires_grad_(False)
-        self._averaged = list(self.target.parameters())
+        self._averaged: list[Tensor] = list(self.target.parameters())
 
     def descend(self, loss: Tensor, learning_rate: float) -> None:
         """Take one optimizer step down a loss, differentiated by this network alone."""
@@ -64,7 +64,7 @@ class TrainedNetwork(Generic[Module]):
     @torch.no_grad()
     def average(self, tau: float) -> None:
         """Move the target a part of the way to the network."""
-        torch._foreach_lerp_(self._averaged, self.parameters, tau)
+        torch._foreach_lerp_(self._averaged, list[Tensor](self.parameters), tau)
         self.topology.impose(self.target)
 
     def costs(self, name: str) -> tuple[LayerCost, ...]:

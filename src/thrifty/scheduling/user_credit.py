@@ -151,7 +151,7 @@ class UserCredit:
         energy = straight_through(raw) * present
         worth = self.judge(critic, critic_context, queue, energy, *worths, batch.flow)
         outside = present * (raw - raw.clamp(0.0, 1.0)) ** 2
-        loss = _OUTSIDE * outside.sum(dim=-1).mean() - worth.mean()
+        loss: Tensor = _OUTSIDE * outside.sum(dim=-1).mean() - worth.mean()
         if actor.predictor is not None:
             logit = actor.predictor(torch.cat([context, batch.energy * present], dim=-1))
             failed = queue - batch.success
