@@ -1,6 +1,6 @@
 """RSD4, its feed-forward twin and the other ablations on the canonical scenarios.
 
-    python results/rsd4/train.py [--only S1 S2] [--seeds 5] [--folder runs/rsd4]
+    python results/rsd4/train.py [--only S1 S2] [--recipes s1 sd3] [--seeds 5] [--folder runs/rsd4]
 
 RSD4 and SD3 (its feed-forward twin): 5 training seeds on all scenarios. RTD3, TD3, DDPG, credit per
 user and the published pairing: 3 seeds on S1, S2 and S5. One thread; one run at a time. Every
@@ -42,6 +42,7 @@ def main() -> None:
     """Train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=list(SCENARIOS), choices=SCENARIOS)
+    parser.add_argument("--recipes", nargs="+", help="of these alone, such as s1 sd3")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path("runs/rsd4"))
     parser.add_argument("--out", type=Path, default=HERE)
@@ -52,7 +53,10 @@ def main() -> None:
         forget(task, options.folder)
         return row
 
-    complete(options.out / "training.csv", tasks(options.only, options.seeds), work)
+    wanted = tasks(options.only, options.seeds)
+    if options.recipes:
+        wanted = [task for task in wanted if task["recipe"] in options.recipes]
+    complete(options.out / "training.csv", wanted, work)
 
 
 if __name__ == "__main__":
