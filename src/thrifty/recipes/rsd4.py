@@ -41,7 +41,6 @@ __all__ = [
 ]
 
 Mode = Literal["conditioned", "ascent", "bisection"]
-Canonical = Literal["S1", "S2", "S3", "S4", "S5"]
 
 # More environments where there are few users.
 _ENVIRONMENTS = {"S1": 8, "S2": 8, "S3": 2, "S4": 8, "S5": 8}
@@ -57,7 +56,7 @@ def _config(scenario: str, steps: int, mode: Mode, **learner: Any) -> Scheduling
         steps=steps,
         algorithm=RSD4Config(**{"prediction": prediction, **learner}),
         multiplier=MultiplierConfig(mode=mode),
-        environments=_ENVIRONMENTS[scenario],
+        environments=_ENVIRONMENTS.get(scenario, 8),
     )
 
 
@@ -111,52 +110,44 @@ def s5(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     return _config("S5", steps, mode)
 
 
-def sd3(
-    scenario: Canonical = "S1", steps: int = STEPS, mode: Mode = "conditioned"
-) -> SchedulingConfig:
+def sd3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """RSD4 without recurrence: the feed-forward twin.
 
     Args:
-        scenario: S1 to S5.
+        scenario: S1 to S5, csi:SEED:USERS, or a file.
         steps: slots that every environment plays.
         mode: how the price of energy is found.
     """
     return _config(scenario, steps, mode, recurrent=False)
 
 
-def rtd3(
-    scenario: Canonical = "S1", steps: int = STEPS, mode: Mode = "conditioned"
-) -> SchedulingConfig:
+def rtd3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """RSD4 without the softmax operator: the value of one smoothed sample.
 
     Args:
-        scenario: S1 to S5.
+        scenario: S1 to S5, csi:SEED:USERS, or a file.
         steps: slots that every environment plays.
         mode: how the price of energy is found.
     """
     return _config(scenario, steps, mode, operator="smoothed")
 
 
-def td3(
-    scenario: Canonical = "S1", steps: int = STEPS, mode: Mode = "conditioned"
-) -> SchedulingConfig:
+def td3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Neither recurrence nor softmax: one actor, two critics.
 
     Args:
-        scenario: S1 to S5.
+        scenario: S1 to S5, csi:SEED:USERS, or a file.
         steps: slots that every environment plays.
         mode: how the price of energy is found.
     """
     return _config(scenario, steps, mode, recurrent=False, operator="smoothed", actors=1)
 
 
-def ddpg(
-    scenario: Canonical = "S1", steps: int = STEPS, mode: Mode = "conditioned"
-) -> SchedulingConfig:
+def ddpg(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """One actor, one critic, the value of what the actor proposes.
 
     Args:
-        scenario: S1 to S5.
+        scenario: S1 to S5, csi:SEED:USERS, or a file.
         steps: slots that every environment plays.
         mode: how the price of energy is found.
     """
@@ -166,13 +157,11 @@ def ddpg(
     )  # fmt: skip
 
 
-def whole(
-    scenario: Canonical = "S1", steps: int = STEPS, mode: Mode = "conditioned"
-) -> SchedulingConfig:
+def whole(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """RSD4 with one worth for all energies of a user, as in the paper.
 
     Args:
-        scenario: S1 to S5.
+        scenario: S1 to S5, csi:SEED:USERS, or a file.
         steps: slots that every environment plays.
         mode: how the price of energy is found.
     """
@@ -180,12 +169,12 @@ def whole(
 
 
 def published(
-    scenario: Canonical = "S1", steps: int = STEPS, mode: Mode = "conditioned"
+    scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned"
 ) -> SchedulingConfig:
     """The same with the published code's pairing, which crosses the sequences of a batch.
 
     Args:
-        scenario: S1 to S5.
+        scenario: S1 to S5, csi:SEED:USERS, or a file.
         steps: slots that every environment plays.
         mode: how the price of energy is found.
     """
@@ -193,7 +182,7 @@ def published(
 
 
 def sparse(
-    scenario: Canonical = "S1",
+    scenario: str = "S1",
     steps: int = STEPS,
     sparsity: float = 0.8,
     mode: Mode = "conditioned",
@@ -201,7 +190,7 @@ def sparse(
     """RSD4 whose networks are sparse from the first step, for a small base station.
 
     Args:
-        scenario: S1 to S5.
+        scenario: S1 to S5, csi:SEED:USERS, or a file.
         steps: slots that every environment plays.
         sparsity: fraction of weights cut in every network, in [0, 1).
         mode: how the price of energy is found.
