@@ -8,4 +8,5 @@ here=$(cd "$(dirname "$0")" && pwd)
 export OMP_NUM_THREADS=1
 python "$here/anchors.py"
 python "$here/train.py"
+python "$here/recurrent_ppo.py"
 python "$here/summarise.py"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,14 @@ import pytest
 import torch
 
 from thrifty.recipes import rsd4
+from thrifty.runs import Run, execute, read_records, read_run
 from thrifty.scheduling import optimum
 from thrifty.scheduling.assessment import Assessment
 from thrifty.scheduling.config import SchedulingConfig
 from thrifty.scheduling.experiment import sight_of
 from thrifty.scheduling.queueing import Sight
 from thrifty.scheduling.scenarios import scenario
-from thrifty.scheduling.schedulers import TableScheduler
+from thrifty.scheduling.schedulers import ConstantScheduler, TableScheduler
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +72,40 @@ def test_the_optimal_table_measured_against_itself_is_the_optimum() -> None:
     assert found["off_budget"] < 0.02
     assert np.allclose(np.sum(found["delays"], axis=-1)[[0, 3]], 1.0)  # two users are served
     assert len(found["energy_over_time"]) == 100
+
+
+def test_the_table_beside_a_hidden_channel_sees_it() -> None:
+    of = scenario("S2")
+    assessment = Assessment(of, Sight(kind="hidden"), of.budget, seed=3)
+    found = None
+    while found is None:
+        found = assessment.test(ConstantScheduler(of, 0.3), 200)  # type: ignore[arg-type]
+    assert found["table_throughput"] == pytest.approx(found["optimum_at_energy"], rel=0.02)
+    assert found["paired"] == pytest.approx(found["of_optimum_at_energy"], abs=0.02)
+
+
+def test_a_stopped_run_is_resumed_from_its_folder(tmp_path: Path) -> None:
+    config = rsd4.s1(steps=30)
+    learner = dataclasses.replace(config.algorithm, width=6, sequences=2, rows=32)
+    config = dataclasses.replace(
+        config, environments=2, episode=10, warm_up=1, calibration_episodes=10, test_episodes=10,
+        curve_points=0, record_every=10, evaluate_every=0, algorithm=learner,
+    )  # fmt: skip
+
+    def run(name: str) -> Run:
+        return Run(
+            recipe="rsd4.s1", arguments={"steps": 30}, config=config, seed=0,
+            directory=tmp_path / name,
+        )  # fmt: skip
+
+    assert execute(run("a"), callbacks=[lambda one: one["step"] < 20]).status == "stopped"
+    assert execute(read_run(tmp_path / "a", "thrifty.recipes")).status == "done"
+    execute(run("b"))
+    stopped, whole = (
+        [{k: v for k, v in one.items() if not k.startswith("wall_")} for one in read_records(at)]
+        for at in (tmp_path / "a", tmp_path / "b")
+    )
+    assert stopped == whole
 
 
 @pytest.mark.slow

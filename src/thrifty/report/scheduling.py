@@ -27,7 +27,14 @@ def is_scheduling(run: RunData) -> bool:
 
 def sections(run: RunData) -> list[str]:
     """All sections of one run, as HTML."""
-    return [_headline(run), _trade_off([run]), *_test(run), _training(run), single.reproduce(run)]
+    return [
+        _headline(run),
+        _trade_off([run]),
+        *_test(run),
+        _training(run),
+        _networks(run),
+        single.reproduce(run),
+    ]
 
 
 def comparison(runs: Sequence[RunData]) -> list[str]:
@@ -247,6 +254,29 @@ def _training(run: RunData) -> str:
         ),
         note("Evaluations while training are of 64 episodes with training seeds."),
     )  # fmt: skip
+
+
+def _networks(run: RunData) -> str:
+    """Operations of each network beside its dense twin's."""
+    ledger = run.first("start").get("ledger") or {}
+    rows = [
+        (
+            name,
+            numbers.count(cost["dense"]),
+            numbers.count(cost["sparse"]),
+            numbers.share(cost["ratio"]),
+        )
+        for name, cost in ledger.get("forward_flops", {}).items()
+    ]
+    columns = (
+        Column("network", False), Column("operations, dense"), Column("operations"),
+        Column("of dense"),
+    )  # fmt: skip
+    return section(
+        "Networks",
+        table(columns, rows),
+        note("Of one user in one slot, one packet's cell; multiplications and additions."),
+    )
 
 
 def _part(run: RunData) -> Figure | None:

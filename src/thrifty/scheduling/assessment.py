@@ -128,9 +128,14 @@ class Assessment:
         number = len(self._table)
         table = TableScheduler(self._scenario, best)
         found = measure(
-            self._scenario, table, environments=sizes[number], slots=COUNTED, warm_up=WARM_UP,
+            self._scenario,
+            table,
+            environments=sizes[number],
+            slots=COUNTED,
+            warm_up=WARM_UP,
             seed=self._seed + number,
-        )  # fmt: skip
+            sight=Sight(),
+        )
         self._table.append(_kept(found, sizes[number]))
         if len(self._table) < len(sizes):
             return None
