@@ -74,8 +74,8 @@ def frontier(rows: Rows, name: str, anchors: dict[str, str] | None) -> Figure:
         for number, row in enumerate(of(rows, recipe, name)):
             points = np.array(sorted(json.loads(row["curve"])))[:, :2]
             points = points[points[:, 0] <= longest]
-            axes.plot(*points.T, "o-", color=PALETTE[index], markersize=3, linewidth=1.0,
-                      alpha=0.8, label=label if number == 0 else None)  # fmt: skip
+            axes.plot(*points.T, "o", color=PALETTE[index], markersize=4, alpha=0.8,
+                      label=label if number == 0 else None)  # fmt: skip
     if anchors is not None:
         axes.plot([float(anchors["budget"])] * 2,
                   [float(anchors["blind"]), float(anchors["filter"])], "_", color=INK,

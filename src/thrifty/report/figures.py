@@ -377,7 +377,8 @@ def _opaque(handle: Any) -> Any:
         return handle
     line = Line2D([], [])
     line.update_from(handle)  # with its pattern of dashes, which no getter returns
-    line.set(alpha=1.0, marker="", linewidth=max(1.2, handle.get_linewidth()))
+    marker = handle.get_marker() if handle.get_linestyle() == "None" else ""  # points alone keep it
+    line.set(alpha=1.0, marker=marker, linewidth=max(1.2, handle.get_linewidth()))
     return line
 
 

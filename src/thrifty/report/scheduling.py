@@ -148,8 +148,7 @@ def _frontier(runs: Sequence[RunData]) -> Figure:
             if sum(one["energy"]) <= 1.05 * longest
         )
         if points:
-            axes.plot(*np.array(points).T, "o-", color=colour, markersize=3.5, linewidth=1.2,
-                      label=label)  # fmt: skip
+            axes.plot(*np.array(points).T, "o", color=colour, markersize=4, label=label)
         test = run.first("test")
         if test:
             axes.plot([sum(test["energy"])], [test["throughput"]], "D", color=colour,

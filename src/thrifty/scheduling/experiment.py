@@ -107,7 +107,7 @@ class SchedulingExperiment:
         self._episode_prices = np.tile(self.multiplier.prices, (together, 1))
         self._random = True
         self._began = self._ended = False
-        self._update_due = self._evaluation_due = False
+        self._evaluation_due = False
         self._sums: dict[str, tuple[float, int]] = {}
         self._counted = 0  # slots since the last record, and what they brought
         self._spent = np.zeros(self.scenario.hops)
@@ -123,7 +123,8 @@ class SchedulingExperiment:
     def records(self) -> Iterator[Record | None]:
         """Yield what happens, and None between pieces of work without news, until the end.
 
-        A piece of work is a slot of all environments, an update, or a block of measured episodes.
+        A piece of work is a slot of all environments with its update, or a block of measured
+        episodes.
         """
         if not self._began:
             self._began = True
@@ -132,10 +133,7 @@ class SchedulingExperiment:
             if self._pending:
                 yield self._pending.popleft()
                 continue
-            if self._update_due:
-                self._update_due = False
-                self._update()
-            elif self._evaluation_due:
+            if self._evaluation_due:
                 self._evaluation_due = False
                 self._evaluate()
             elif self.step < self.config.steps:
@@ -166,7 +164,7 @@ class SchedulingExperiment:
         )
 
     def _advance(self) -> None:
-        """Play one slot everywhere, and note what is due after it."""
+        """Play one slot everywhere, learn, and note what is due after it."""
         config = self.config
         if self._slot == 0:
             self._begin_episode()
@@ -178,7 +176,8 @@ class SchedulingExperiment:
         learns = self._number > config.warm_up
         if self._slot == config.episode:
             self._close_episode()
-        self._update_due = learns and self.step % config.update_every == 0
+        if learns and self.step % config.update_every == 0:
+            self._update()
         every = config.evaluate_every
         self._evaluation_due = bool(every) and learns and self.step % every == 0
         if self.step % config.record_every == 0:
@@ -354,7 +353,6 @@ class SchedulingExperiment:
             "random": self._random,
             "began": self._began,
             "ended": self._ended,
-            "update_due": self._update_due,
             "evaluation_due": self._evaluation_due,
             "episode_prices": self._episode_prices.copy(),
             "acting": acting,
@@ -380,7 +378,6 @@ class SchedulingExperiment:
         self.step, self._slot = state["step"], state["slot"]
         self._number, self._random = state["number"], state["random"]
         self._began, self._ended = state["began"], state["ended"]
-        self._update_due = state["update_due"]
         self._evaluation_due = state["evaluation_due"]
         self._episode_prices = np.array(state["episode_prices"])
         self._acting, self._stored_memory = None, state["acting"]
