@@ -111,4 +111,6 @@ def append(path: Path, row: Task) -> None:
 def forget(task: Task, folder: Path) -> None:
     """Remove the checkpoints of a run whose row is written; the records stay."""
     directory = folder / f"{task['recipe']}-{task['scenario']}-seed{task['seed']}"
-    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    for path in directory.glob("checkpoint-*.npz"):
+        path.unlink()
+    shutil.rmtree(directory / "journal", ignore_errors=True)
