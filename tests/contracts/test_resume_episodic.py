@@ -24,11 +24,12 @@ def parameters(name: str) -> Any:
     return inspect.signature(resolve(name, "thrifty.recipes")).parameters
 
 
-# Enrolled by existing: whatever is no recipe of test_resume.py or test_resume_lm.py.
+# Enrolled by existing: whatever is no recipe of test_resume.py, test_resume_lm.py
+# or test_resume_scheduling.py.
 ALL = [
     name
     for name in names("thrifty.recipes")
-    if "environment" not in parameters(name) and not name.startswith("mst.")
+    if "environment" not in parameters(name) and not name.startswith(("mst.", "rsd4."))
 ]
 LEARNERS = ("lsvi_ucb_plus", "lsvi_ucb", "icml", "ucbvi")
 

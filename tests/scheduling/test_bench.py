@@ -34,7 +34,8 @@ def test_every_case_is_measured_in_the_schema(
     schema.write(tmp_path / "rows.json", rows, command="thrifty bench scheduling")
     assert schema.read(tmp_path / "rows.json") == rows
     cases = {row.case for row in rows}
-    assert cases == {"4 users", "8 users", "32 users", "S1", "S3", "S5"}
+    decisions = {f"RSD4, {users} users" for users in scheduling.USERS}
+    assert cases == {"4 users", "8 users", "32 users", "S1", "S3", "S5"} | decisions
     gaps = {row.case for row in rows if row.statistic == NOT_MEASURED}
     assert gaps == {"4 users", "8 users", "32 users"}  # the published code is not here
     compared = {row.implementation for row in rows if row.ratio is not None}

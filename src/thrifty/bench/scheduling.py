@@ -4,7 +4,8 @@
 
 Marks: the core, observation and reward included, takes at most 1000 ns per user and slot at 8 and
 32 users (a million user-slots a second) and 1667 ns at 4; ``gymnasium.vector`` at most twice the
-core. The optimum takes at most 0.3 s for S1, 2 s for S3, 5 s for S5.
+core. The optimum takes at most 0.3 s for S1, 2 s for S3, 5 s for S5. A learned policy (RSD4 with
+its memories, untrained: the cost is the same) decides for 256 users within 2 ms.
 
 The published environment (github hupihe/RSD4, not part of this package) is timed beside ours where
 ``THRIFTY_RSD4`` names a folder with its code; it plays one environment.
@@ -28,7 +29,11 @@ from thrifty.bench.schema import NOT_MEASURED, Row, compare
 from thrifty.bench.timing import Seconds, interleave, summarise
 from thrifty.scheduling import optimum
 from thrifty.scheduling.environment import Face, VectorScheduling
-from thrifty.scheduling.scenarios import Scenario, scenario
+from thrifty.scheduling.features import Features
+from thrifty.scheduling.policy import PolicyScheduler
+from thrifty.scheduling.queueing import Queues, Sight
+from thrifty.scheduling.rsd4 import RSD4, RSD4Config
+from thrifty.scheduling.scenarios import Scenario, copies, scenario
 
 ENVIRONMENTS = 64
 MARKS = {4: 1667.0, 8: 1000.0, 32: 1000.0}
@@ -37,10 +42,15 @@ OPTIMUM_MARKS = {"S1": 0.3, "S3": 2.0, "S5": 5.0}
 """Most seconds of an optimum, by scenario."""
 VECTOR_MARK = 2.0
 """The vector environment's time over the core's, at most."""
+DECISION_MARK = 2.0
+"""Most milliseconds of a learned decision for 256 users."""
+USERS = (4, 32, 128, 256)
+"""Users that a learned policy decides for."""
 CORE, VECTOR, PUBLISHED = "thrifty core", "thrifty gymnasium.vector", "published environment"
 _SCENARIOS = ("S1", "S2", "S3")  # 4, 8 and 32 users
 _METRIC = "time per user and slot"
 _FOLDER = "THRIFTY_RSD4"
+_DECISIONS = 10  # in a sample
 
 
 def measure(*, rounds: int = 20, slots: int = 200, published_slots: int = 100) -> list[Row]:
@@ -83,7 +93,34 @@ def measure(*, rounds: int = 20, slots: int = 200, published_slots: int = 100) -
     optima = {name: _optimum(scenario(name)) for name in OPTIMUM_MARKS}
     for name, seconds in interleave(optima, rounds=rounds, clock=time.process_time).items():
         rows += _rows(name, "thrifty optimum", seconds * 1e3, "time of an exact optimum", "ms")
+    return [*rows, *_decisions(rounds)]
+
+
+def _decisions(rounds: int) -> list[Row]:
+    """The time of one decision of a learned policy, one environment, by users."""
+    actions = {f"RSD4, {users} users": _decision(users) for users in USERS}
+    rows: list[Row] = []
+    for case, seconds in interleave(actions, rounds=rounds, clock=time.process_time).items():
+        values = seconds / _DECISIONS * 1e3
+        rows += _rows(case, "thrifty policy", values, "time of a decision", "ms")
     return rows
+
+
+def _decision(users: int) -> Callable[[], None]:
+    of = scenario("S1") if users == 4 else copies(users)
+    learner = RSD4(RSD4Config(), Features(of, Sight(), queue=False), seed=0, updates=1)
+    policy = PolicyScheduler(learner, [1.0])
+    queues = Queues(of, 1)
+    policy.reset(1)
+    for _ in range(of.most_attempts):  # queues as full as they are in the long run
+        policy.observe(queues.step(policy.energies(queues.view())))
+    view = queues.view()
+
+    def sample() -> None:
+        for _ in range(_DECISIONS):
+            policy.energies(view)
+
+    return sample
 
 
 def _core(of: Scenario, slots: int) -> Callable[[], None]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thrifty.report import comparison, episodic, language, numbers, single
+from thrifty.report import comparison, episodic, language, numbers, scheduling, single
 from thrifty.report.elements import document
 from thrifty.report.run_data import RunData, load_run
 from thrifty.report.run_table import run_table
@@ -28,6 +28,7 @@ class _Kind(NamedTuple):
 _KINDS = {
     "episodes": _Kind(episodic.is_episodic, episodic.sections, episodic.comparison),
     "optimizer steps": _Kind(language.is_language, language.sections, language.comparison),
+    "slots": _Kind(scheduling.is_scheduling, scheduling.sections, scheduling.comparison),
 }
 
 

@@ -20,7 +20,7 @@ from thrifty.runs.experiment import Record
 _SHOWN = {  # kind of record -> {label: the record's field}
     "train": {"return": "return", "sparsity": "sparsity", "loss": "loss"},
     "evaluation": {"evaluation": "return_mean", "bits per byte": "bits_per_byte"},
-    "progress": {"regret": "regret", "return": "return_mean"},
+    "progress": {"regret": "regret", "return": "return_mean", "throughput": "throughput"},
 }
 _REDRAW_SECONDS = 0.25
 _LINE_SECONDS = 10.0

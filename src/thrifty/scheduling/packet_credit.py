@@ -1,0 +1,255 @@
+"""Credit packet by packet: the critic of a user is a sum over its packets.
+
+    Q_n = sum_j B_j q(user, j, channel or memory, a_j)
+
+Given the prices packets share nothing but what is learned about the channel, so with the channel
+seen this is exact. A cell of B packets of which s got through gives, per packet, the targets
+
+    p <- s / B,    v <- V(j - 1) of the next slot,    u <- w at the last hop, else V of the next hop
+
+where V is the softmax value over sampled energies. There is no discount: a packet ends by itself.
+
+Legend: T slots, B users (sequences), J cells, R rows (cells that hold packets), S samples.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from thrifty.scheduling.features import Features
+from thrifty.scheduling.networks import PacketActor, PacketCritic
+from thrifty.scheduling.sequences import Sequences
+from thrifty.scheduling.softmax import sampled, softmax_value, straight_through
+
+_CONTINUATION = 10.0  # weight of the squared errors of u and v beside the likelihood of p
+_OUTSIDE = 1.0  # weight of what a proposal lies outside [0, 1]
+
+
+class Rows(NamedTuple):
+    """Cells of users."""
+
+    user: Tensor
+    """Which context each belongs to [R]."""
+    cell: Tensor
+    """Which cell [R]."""
+    w: Tensor
+    """What a delivery earns [R]."""
+    cost: Tensor
+    """Of a unit of energy [R]."""
+
+
+class PacketCredit:
+    """Networks, proposals, targets and losses of the additive critic.
+
+    Args:
+        features: of the problem.
+        width: of the networks.
+        recurrent: with memory.
+        prediction: weight of the auxiliary loss of actors, the likelihood of what got through,
+            which teaches the memory.
+        rows: most cells of an update.
+    """
+
+    def __init__(
+        self, features: Features, *, width: int, recurrent: bool, prediction: float, rows: int
+    ) -> None:
+        self.features = features
+        self._prediction = prediction
+        self._width, self._recurrent, self._rows = width, recurrent, rows
+        cells = torch.arange(features.cells)
+        self._hop, self._left = cells // features.most, cells % features.most
+        self._last_hop = self._hop == features.hops - 1
+
+    def actor(self) -> PacketActor:
+        """Return a new actor."""
+        features = self.features
+        return PacketActor(
+            features.size,
+            features.of_cell.shape[1],
+            self._width,
+            recurrent=self._recurrent,
+            predicts=self._prediction > 0,
+        )
+
+    def critic(self) -> PacketCritic:
+        """Return a new critic."""
+        features = self.features
+        return PacketCritic(
+            features.size, features.of_cell.shape[1], self._width, recurrent=self._recurrent
+        )
+
+    # ------------------------------------------------------------------ acting
+
+    def propose(self, actor: PacketActor, context: Tensor, queue: Tensor) -> Tensor:
+        """Return energies [N, J] for contexts [N, size], 0 in empty cells."""
+        user, cell = queue.nonzero(as_tuple=True)
+        energy = torch.zeros(queue.shape)
+        energy[user, cell] = actor(context, user, self.features.of_cell[cell]).clamp(0.0, 1.0)
+        return energy
+
+    def judge(
+        self,
+        critic: PacketCritic,
+        context: Tensor,
+        queue: Tensor,
+        energy: Tensor,
+        w: Tensor,
+        cost: Tensor,
+    ) -> Tensor:
+        """Return the worth of energies [N, J] in each cell [N, J]."""
+        user, cell = queue.nonzero(as_tuple=True)
+        rows = Rows(user, cell, w[user], cost[user, cell])
+        worth = torch.zeros(queue.shape)
+        worth[user, cell] = self._worth(critic, context, rows, energy[user, cell])
+        return worth
+
+    def _worth(self, critic: PacketCritic, context: Tensor, rows: Rows, energy: Tensor) -> Tensor:
+        """``p u + (1 - p) v - cost e``, [..., R]."""
+        chance, u, v = self._parts(critic, context, rows, energy)
+        chance = chance.sigmoid()
+        return chance * u + (1 - chance) * v - rows.cost * energy
+
+    def _parts(
+        self, critic: PacketCritic, context: Tensor, rows: Rows, energy: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logit of p, u and v; what is known of them put in."""
+        out = critic(context, rows.user, self.features.of_cell[rows.cell], energy)
+        alive = self._left[rows.cell] > 0
+        u = torch.where(self._last_hop[rows.cell], rows.w, out[..., 1] * alive)
+        return out[..., 0], u, out[..., 2] * alive
+
+    # ------------------------------------------------------------------ learning
+
+    def rows(self, batch: Sequences, generator: torch.Generator) -> Tensor:
+        """Return which (slot, user, cell) an update learns from [R, 3], at random where many."""
+        found = batch.queue[:-1].nonzero()
+        if len(found) > self._rows:
+            found = found[torch.randint(len(found), (self._rows,), generator=generator)]
+        return found
+
+    def _at(self, batch: Sequences, user: Tensor, cell: Tensor, w: Tensor, cost: Tensor) -> Rows:
+        """Rows of contexts [slots * B]."""
+        of = user % len(batch.flow)
+        return Rows(user, cell, w[of], cost[of, cell])
+
+    def value(
+        self,
+        rows: Rows,
+        actor: PacketActor,
+        actor_context: Tensor,
+        critics: list[tuple[PacketCritic, Tensor]],
+        noise: Tensor | None,
+        inverse_temperature: float,
+    ) -> Tensor:
+        """Return the softmax value of cells [R]; contexts are [users, size].
+
+        Args:
+            rows: the cells.
+            actor: proposes.
+            actor_context: its contexts.
+            critics: with their contexts; the least of their worths counts.
+            noise: [S, R], or None for the proposal alone.
+            inverse_temperature: of the softmax.
+        """
+        proposed = actor(actor_context, rows.user, self.features.of_cell[rows.cell])
+        energy = sampled(proposed.clamp(0.0, 1.0), noise)
+        worths = [self._worth(critic, context, rows, energy) for critic, context in critics]
+        q = torch.stack(worths).amin(dim=0)
+        return softmax_value(q, inverse_temperature)
+
+    def targets(
+        self,
+        batch: Sequences,
+        found: Tensor,
+        worths: tuple[Tensor, Tensor],
+        actor: PacketActor,
+        actor_context: Tensor,
+        critics: list[tuple[PacketCritic, Tensor]],
+        noise: Tensor | None,
+        inverse_temperature: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Return what a packet of each row is worth after success [R] and after failure [R].
+
+        Args:
+            batch: the sequences.
+            found: the rows, as (slot, user, cell) [R, 3].
+            worths: w [B] and cost [B, J].
+            actor: target actor.
+            actor_context: its contexts [T + 1, B, size].
+            critics: target critics with theirs.
+            noise: [S, R, 2], or None.
+            inverse_temperature: of the softmax.
+        """
+        slot, user, cell = found.T
+        users = len(batch.flow)
+        after = (slot + 1) * users + user
+        flat = actor_context.flatten(0, 1)
+        flat_critics = [(critic, context.flatten(0, 1)) for critic, context in critics]
+        got = batch.success[slot, user, cell]
+        alive = self._left[cell] > 0
+        failed = batch.queue[slot, user, cell] > got
+        moved = alive & (got > 0) & ~self._last_hop[cell]
+        result = []
+        for number, (which, to) in enumerate(
+            ((moved, cell + self.features.most - 1), (alive & failed, cell - 1))
+        ):
+            index = which.nonzero()[:, 0]
+            value = torch.zeros(len(cell))
+            rows = self._at(batch, after[index], to[index], *worths)
+            own = None if noise is None else noise[:, index, number]
+            value[index] = self.value(rows, actor, flat, flat_critics, own, inverse_temperature)
+            result.append(value)
+        return result[0], result[1]
+
+    def critic_loss(
+        self,
+        critic: PacketCritic,
+        context: Tensor,
+        batch: Sequences,
+        found: Tensor,
+        worths: tuple[Tensor, Tensor],
+        targets: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Return the loss of a critic with contexts [T, B, size], a mean over packets."""
+        slot, user, cell = found.T
+        rows = self._at(batch, slot * len(batch.flow) + user, cell, *worths)
+        energy = batch.energy[slot, user, cell]
+        logit, u, v = self._parts(critic, context.flatten(0, 1), rows, energy)
+        got = batch.success[slot, user, cell]
+        count = batch.queue[slot, user, cell]
+        likelihood = got * F.softplus(-logit) + (count - got) * F.softplus(logit)
+        later = (count - got) * (v - targets[1]) ** 2
+        onward = torch.where(self._last_hop[cell], 0.0, got * (u - targets[0]) ** 2)
+        return (likelihood + _CONTINUATION * (later + onward)).sum() / count.sum().clamp(min=1)
+
+    def actor_loss(
+        self,
+        actor: PacketActor,
+        context: Tensor,
+        critic: PacketCritic,
+        critic_context: Tensor,
+        batch: Sequences,
+        found: Tensor,
+        worths: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Return the loss of an actor: minus the worth of its energies, a mean over packets."""
+        slot, user, cell = found.T
+        rows = self._at(batch, slot * len(batch.flow) + user, cell, *worths)
+        count = batch.queue[slot, user, cell]
+        flat = context.flatten(0, 1)
+        raw = actor(flat, rows.user, self.features.of_cell[cell])
+        energy = straight_through(raw)
+        worth = self._worth(critic, critic_context.flatten(0, 1), rows, energy)
+        outside = (raw - raw.clamp(0.0, 1.0)) ** 2
+        loss: Tensor = (count * (_OUTSIDE * outside - worth)).sum()
+        if actor.predictor is not None:
+            tried = batch.energy[slot, user, cell]
+            logit = actor.predictor(flat, rows.user, self.features.of_cell[cell], tried)[..., 0]
+            got = batch.success[slot, user, cell]
+            likelihood = got * F.softplus(-logit) + (count - got) * F.softplus(logit)
+            loss = loss + self._prediction * likelihood.sum()
+        return loss / count.sum().clamp(min=1)

@@ -1,0 +1,86 @@
+"""Pages of scheduling agents."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thrifty.recipes import rsd4
+from thrifty.report import load_run, write_report
+from thrifty.report.scheduling import is_scheduling
+from thrifty.runs import Run, execute
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr("thrifty.scheduling.assessment._FRONTIER", 4)
+
+    def make(recipe: str, *, stop: int | None = None, seed: int = 0) -> Path:
+        config = getattr(rsd4, recipe)(steps=60)
+        learner = dataclasses.replace(config.algorithm, width=6, sequences=2, samples=2, rows=32)
+        config = dataclasses.replace(
+            config, environments=2, episode=20, warm_up=1, update_every=10, evaluate_every=20,
+            record_every=20, calibration_episodes=10, test_episodes=10, curve_points=2,
+            algorithm=learner,
+        )  # fmt: skip
+        directory = tmp_path / f"{recipe}-{seed}"
+        run = Run(
+            recipe=f"rsd4.{recipe}", arguments={"steps": 60}, config=config, seed=seed,
+            directory=directory,
+        )  # fmt: skip
+        execute(run, callbacks=[lambda record: stop is None or record["step"] < stop])
+        return directory
+
+    return make
+
+
+def page(*directories: Path, out: Path | None = None) -> str:
+    return write_report(directories, out).read_text(encoding="utf-8")
+
+
+CAPTIONS = (
+    "Throughput over energy, exact and learned",
+    "Packets that missed their deadline",
+    "Slots that deliveries took",
+    "Energy over time",
+    "Part of the optimum at the energy spent",
+    "Price of energy",
+    "Energy at the present price",
+)
+
+
+@pytest.mark.parametrize("recipe", ["s1", "s2", "s5"])
+def test_a_page_of_one_run(recipe: str, trained: Make) -> None:
+    folder = trained(recipe)
+    assert is_scheduling(load_run(folder))
+    text = page(folder)
+    for caption in CAPTIONS:
+        assert text.count(f"<figcaption>{caption}</figcaption>") == 1
+    assert "environment steps" not in text
+    assert "nan" not in text
+    optimum = {"s1": "14.301", "s2": "33.239", "s5": "12.074"}[recipe]  # tabulated
+    assert f"optimum at the budget: {optimum}" in text
+    assert ("no agent can reach it" in text) == (recipe == "s2")
+
+
+def test_an_unfinished_run(trained: Make) -> None:
+    text = page(trained("s1", stop=40))
+    assert "This run is not finished: its records end at slot 40." in text
+    assert "The test" not in text
+
+
+def test_several_runs_share_a_curve_and_a_table(trained: Make, tmp_path: Path) -> None:
+    folders = [trained("s1"), trained("s1", seed=1), trained("s2")]
+    text = page(*folders, out=tmp_path / "all.html")
+    assert text.count("<figcaption>Throughput over energy, exact and learned</figcaption>") == 2
+    rows: Any = text.count("rsd4.s1</td>")
+    assert rows == 2
+    assert "seed 1" in text

@@ -1,0 +1,59 @@
+"""Prices that move to meet a budget."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from thrifty.scheduling.multiplier import Calibration, Multiplier, MultiplierConfig
+
+
+def test_ascent_by_hand() -> None:
+    multiplier = Multiplier(MultiplierConfig(mode="ascent", rate=0.1), 2.0, np.array([4.0]))
+    multiplier.prices = np.array([0.5])
+    multiplier.after_episode(np.array([6.0]))  # 50 % over: 0.5 + 0.1 * 2 * 0.5
+    assert multiplier.prices == pytest.approx([0.6])
+    multiplier.after_episode(np.array([0.0]))
+    multiplier.after_episode(np.array([0.0]))
+    multiplier.after_episode(np.array([0.0]))
+    multiplier.after_episode(np.array([0.0]))
+    assert multiplier.prices == pytest.approx([0.0])  # never below
+
+
+def test_bisection_closes_in_on_a_price() -> None:
+    """Energy 2 / price meets the budget 8 at the price 0.25."""
+    multiplier = Multiplier(MultiplierConfig(mode="bisection"), 10.0, np.array([8.0]))
+    for _ in range(30):
+        multiplier.after_evaluation(2.0 / multiplier.prices)
+    assert np.log(multiplier.prices[0] / 0.25) == pytest.approx(0.0, abs=0.06)  # the least step
+
+
+def test_conditioned_prices_cover_their_range() -> None:
+    multiplier = Multiplier(MultiplierConfig(low=0.01, high=0.5), 2.0, np.array([1.0]))
+    drawn = multiplier.draw(4000, np.random.default_rng(0))[:, 0]
+    assert drawn.min() >= 0.02 * np.exp(-0.5)
+    assert drawn.max() <= 1.0 * np.exp(0.5)
+    assert np.quantile(drawn, 0.02) < 0.03
+    assert np.quantile(drawn, 0.98) > 0.7
+
+
+@pytest.mark.parametrize("elasticity", [-0.5, -1.0, -2.0])
+def test_calibration_finds_the_price_by_secants(elasticity: float) -> None:
+    budget = np.array([3.0, 1.5])
+
+    def energy(prices: np.ndarray) -> np.ndarray:  # the second node feels the first
+        own = prices**elasticity
+        return np.asarray(own * np.array([1.0, own[0] ** -0.2]))
+
+    calibration = Calibration(budget, np.array([1.0, 1.0]), 50.0)
+    for _ in range(12):
+        calibration.move(energy(calibration.prices))
+    assert calibration.gap(energy(calibration.prices)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "changes", [{"low": 0.0}, {"low": 0.6}, {"high": 1.5}, {"rate": 0.0}, {"least_step": 0.0}]
+)
+def test_ranges_that_are_none_are_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"low < high|above 0"):
+        Multiplier(MultiplierConfig(**changes), 1.0, np.array([1.0]))
