@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from thrifty import sparse
-from thrifty.control import ingredients
+from thrifty.sparse import ingredients
 from thrifty.sparse import LayerCost, Topology, TopologyEvolution, TopologyUpdate
 
 Module = TypeVar("Module", bound=nn.Module)
