@@ -41,14 +41,14 @@ class RecurrentAgent(nn.Module):
 
     def step(self, input_MI: Tensor, hidden_MH: Tensor) -> tuple[Tensor, Tensor]:
         """Return the values of one step, [M, U], and the hidden states after it, [M, H]."""
-        gru = self.gru
+        weights = dict(self.gru.named_parameters())
         hidden_MH = torch.gru_cell(
             torch.relu(self.fc1(input_MI)),
             hidden_MH,
-            gru.weight_ih_l0,
-            gru.weight_hh_l0,
-            gru.bias_ih_l0,
-            gru.bias_hh_l0,
+            weights["weight_ih_l0"],
+            weights["weight_hh_l0"],
+            weights["bias_ih_l0"],
+            weights["bias_hh_l0"],
         )
         return self.fc2(hidden_MH), hidden_MH
 

@@ -32,9 +32,12 @@ from thrifty.marl.team import (
 class View(NamedTuple):
     """What a team sees in one environment."""
 
-    observation_NO: Floats
-    state_S: Floats
-    available_NU: Bools
+    observation: Floats
+    """[N, O]."""
+    state: Floats
+    """[S]."""
+    available: Bools
+    """[N, U]."""
 
 
 class Result(NamedTuple):
@@ -104,7 +107,7 @@ class Copies:
 
     def step(self, action_EN: Integers) -> Outcome:
         """Take one step in every copy."""
-        check_actions(action_EN, self.seen.available_ENU)
+        check_actions(action_EN, self.seen.available)
         results = []
         for single, taken, action_N in zip(
             self._singles, self._actions, action_EN.tolist(), strict=True
@@ -127,8 +130,8 @@ class Copies:
             "rng": self._rng.bit_generator.state,
             "seeds": self._seed_E.copy(),
             "actions": [np.array(taken, np.int64) for taken in self._actions],
-            "observation": seen.observation_ENO,
-            "state": seen.state_ES,
+            "observation": seen.observation,
+            "state": seen.state,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> bool:
@@ -146,8 +149,8 @@ class Copies:
                 for action_N in self._actions[copy]:
                     single.step(action_N)
             seen = self.seen
-            if np.array_equal(seen.observation_ENO, state["observation"]) and np.array_equal(
-                seen.state_ES, state["state"]
+            if np.array_equal(seen.observation, state["observation"]) and np.array_equal(
+                seen.state, state["state"]
             ):
                 return True
         warnings.warn(

@@ -58,9 +58,9 @@ class Rows:
         """Write what is seen into one row per copy; the rest becomes 0."""
         E = len(rows_EC)
         rows_EC[:] = 0.0
-        rows_EC[:, self.observation] = seen.observation_ENO.reshape(E, -1)
-        rows_EC[:, self.state] = seen.state_ES
-        rows_EC[:, self.available] = seen.available_ENU.reshape(E, -1)
+        rows_EC[:, self.observation] = seen.observation.reshape(E, -1)
+        rows_EC[:, self.state] = seen.state
+        rows_EC[:, self.available] = seen.available.reshape(E, -1)
 
     def act(self, rows_EC: Floats, action_EN: Integers, reward_E: Floats, over_E: Bools) -> None:
         """Write what was done and what it brought."""

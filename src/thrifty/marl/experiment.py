@@ -47,7 +47,7 @@ class TeamExperiment:
         self.config = config.resolved()
         self._source = source
         seeds = np.random.SeedSequence(seed).generate_state(5, np.uint32).tolist()
-        team = self._team(config.environments, seeds[0])
+        team = self.make_team(config.environments, seeds[0])
         self.spec = team.spec
         self.learner = self.config.algorithm.build(team.spec, seed=seeds[1])
         self.rows = Rows(team.spec)
@@ -68,7 +68,8 @@ class TeamExperiment:
         self._last_evaluation: Record | None = None
         self._pending: deque[Record] = deque()
 
-    def _team(self, copies: int, seed: int) -> Team:
+    def make_team(self, copies: int, seed: int) -> Team:
+        """Return further copies of the run's environment."""
         if self._source is not None:
             return self._source(copies, seed)
         return make_team(self.config.environment, copies, seed)
@@ -156,7 +157,7 @@ class TeamExperiment:
         self._evaluation_due = bool(self._passed(config.evaluate_every))
 
     def _store(self, episode: Finished) -> None:
-        self.replay.add(episode.rows_LC)
+        self.replay.add(episode.rows)
         self._episodes += 1
         self._recent.append([episode.total, float(episode.won)])
 
@@ -242,9 +243,7 @@ class TeamExperiment:
     def sparsity(self) -> float:
         """Return the fraction of zero weights of all networks together."""
         rows = [
-            row
-            for name, (value, _) in self.learner.pairs().items()
-            for row in value.costs(name)
+            row for name, (value, _) in self.learner.pairs().items() for row in value.costs(name)
         ]
         dense = sum(row.dense_parameters for row in rows)
         return 1.0 - sum(row.sparse_parameters for row in rows) / dense
@@ -253,7 +252,7 @@ class TeamExperiment:
         """A team whose episodes depend on the seed and on how many were played, on nothing else."""
         E = min(self.rollout.team.copies, self.config.evaluation_episodes)
         sequence = np.random.SeedSequence([self._evaluation_seed, len(self._evaluated)])
-        return self._team(E, int(sequence.generate_state(1)[0]))
+        return self.make_team(E, int(sequence.generate_state(1)[0]))
 
     def _evaluate(self) -> None:
         """Play one greedy episode in each copy; the last ones make the record."""
@@ -282,9 +281,7 @@ class TeamExperiment:
             pictures = film(self._evaluation_team(), self.learner)
             if pictures is not None:
                 self._record("film", **pictures)
-        self._record(
-            "end", return_mean=last.get("return_mean"), win_rate=last.get("win_rate")
-        )
+        self._record("end", return_mean=last.get("return_mean"), win_rate=last.get("win_rate"))
 
     # ------------------------------------------------------------------ state
 

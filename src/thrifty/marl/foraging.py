@@ -41,10 +41,10 @@ class Foraging:
         view = self.view()
         self.spec = Spec(
             name=name,
-            agents=len(view.observation_NO),
-            actions=view.available_NU.shape[1],
-            observation_dim=view.observation_NO.shape[1],
-            state_dim=len(view.state_S),
+            agents=len(view.observation),
+            actions=view.available.shape[1],
+            observation_dim=view.observation.shape[1],
+            state_dim=len(view.state),
             limit=int(env._max_episode_steps),
             largest_return=1.0,
         )

@@ -189,9 +189,7 @@ class SparseValue:
             part.evolution.before(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.optimizer.step()
-        updates = {
-            name: part.evolution.after(self.optimizer) for name, part in self.parts.items()
-        }
+        updates = {name: part.evolution.after(self.optimizer) for name, part in self.parts.items()}
         return norm.item(), {name: u for name, u in updates.items() if u is not None}
 
     def plan(self, agents: PartSparsityConfig, mixer: PartSparsityConfig) -> None:

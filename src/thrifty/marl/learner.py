@@ -90,8 +90,10 @@ class LearnerConfig:
 class Memory(NamedTuple):
     """What an acting team remembers."""
 
-    hidden_ENH: Tensor
-    last_action_EN: Integers
+    hidden: Tensor
+    """[E, N, H]."""
+    last_action: Integers
+    """[E, N]."""
 
 
 class Learner:
@@ -125,9 +127,7 @@ class Learner:
             hidden=c.hypernet_hidden,
         )
 
-    def _network(
-        self, mixer: Callable[[], Mixer], seed: int
-    ) -> tuple[SparseValue, JointValue]:
+    def _network(self, mixer: Callable[[], Mixer], seed: int) -> tuple[SparseValue, JointValue]:
         """Make a sparse network and its target, a masked copy."""
         c, spec = self.config, self.spec
         with torch.random.fork_rng(devices=[]):
@@ -166,8 +166,8 @@ class Learner:
 
     def forget(self, memory: Memory, chosen_E: Bools) -> None:
         """Make the memory of the chosen copies that of a beginning, in place."""
-        memory.hidden_ENH[torch.from_numpy(chosen_E)] = 0.0
-        memory.last_action_EN[chosen_E] = -1
+        memory.hidden[torch.from_numpy(chosen_E)] = 0.0
+        memory.last_action[chosen_E] = -1
 
     @torch.no_grad()
     def act(
@@ -195,12 +195,10 @@ class Learner:
         input_ENI = np.zeros((E, N, self.inputs), np.float32)
         O = self.spec.observation_dim  # noqa: E741 - the legend's letter
         input_ENI[..., :O] = observation_ENO
-        copy_at, agent_at = np.nonzero(memory.last_action_EN >= 0)
-        input_ENI[copy_at, agent_at, O + memory.last_action_EN[copy_at, agent_at]] = 1.0
+        copy_at, agent_at = np.nonzero(memory.last_action >= 0)
+        input_ENI[copy_at, agent_at, O + memory.last_action[copy_at, agent_at]] = 1.0
         input_ENI[:, np.arange(N), O + U + np.arange(N)] = 1.0
-        q, hidden_ENH = self.value.module.agents.step(
-            torch.from_numpy(input_ENI), memory.hidden_ENH
-        )
+        q, hidden_ENH = self.value.module.agents.step(torch.from_numpy(input_ENI), memory.hidden)
         q_ENU = np.where(available_ENU, q.numpy(), -np.inf)
         action_EN: Integers = q_ENU.argmax(2)
         if epsilon > 0.0:
@@ -226,7 +224,9 @@ class Learner:
         """Return the states as the mixers see them, [T + 1, B, S]."""
         return batch.state / self.config.state_scale
 
-    def next_individual(self, target_TBNU: Tensor, online_TBNU: Tensor, batch: EpisodeBatch) -> Tensor:
+    def next_individual(
+        self, target_TBNU: Tensor, online_TBNU: Tensor, batch: EpisodeBatch
+    ) -> Tensor:
         """Return every agent's value of the next step, [T, B, N], as ``next_value`` says.
 
         Args:
@@ -252,9 +252,7 @@ class Learner:
             return td_lambda(*steps, c.td_lambda)
         return n_step(*steps, c.n_step if long else 1)
 
-    def update(
-        self, batch: EpisodeBatch
-    ) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
+    def update(self, batch: EpisodeBatch) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
         """Learn from one minibatch; what a compiled engine would replace.
 
         Returns:
@@ -344,7 +342,9 @@ def check_learner(config: LearnerConfig, spec: Spec) -> None:
         if not 0.0 <= getattr(config, name) <= 1.0:
             raise ValueError(f"{name} must lie in [0, 1], got {getattr(config, name)}")
     if config.td_lambda > 0.0 and config.n_step > 1:
-        raise ValueError("td_lambda and n_step are two lengths of one target: set td_lambda=0 or n_step=1")
+        raise ValueError(
+            "td_lambda and n_step are two lengths of one target: set td_lambda=0 or n_step=1"
+        )
     if config.agents.scope == "agents" and config.parameters != "own":
         raise ValueError(
             f'scope="agents" moves links between the networks of {spec.agents} agents, but '

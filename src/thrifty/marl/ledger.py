@@ -10,7 +10,7 @@ Published (MAST, section B.4), per time step and sample:
 | QMIX, training | 4 (F_agent + F_mix): target, loss, and twice back |
 | Weighted QMIX, training | 3 (F_agent + F_mix) + 4 (F_central agent + F_central mix) |
 | RES, training | 4 F_agent + (3 + 2 n m) F_mix, n agents, m actions |
-| size | links and biases: networks and target copies; of Weighted QMIX, whose monotonic networks have no targets, these once |
+| size | links and biases of networks and target copies; Weighted QMIX's monotonic ones have none |
 
 F_agent counts all n agents, F_mix the hypernetworks and the mixing itself, whose multiplications
 stay dense: with these two readings the published ratios come out.

@@ -49,7 +49,7 @@ class MatrixGame:
 
     Example:
         >>> game = MatrixGame(1)
-        >>> float(game.step(np.array([[0, 0]])).reward_E[0])
+        >>> float(game.step(np.array([[0, 0]])).reward[0])
         8.0
     """
 
@@ -77,7 +77,7 @@ class MatrixGame:
 
     def step(self, action_EN: Integers) -> Outcome:
         """Pay the team and end the episode."""
-        check_actions(action_EN, self.seen.available_ENU)
+        check_actions(action_EN, self.seen.available)
         never = np.zeros(self.copies, bool)
         return Outcome(self.payoff[tuple(action_EN.T)], ~never, never, never)
 

@@ -6,9 +6,10 @@
 | MonotonicMixer (QMIX) | w_2(s)' elu( W_1(s)' Q + b_1(s) ) + v(s), with W_1, w_2 >= 0 |
 | CentralMixer (Weighted QMIX) | an unrestricted perceptron of Q and s |
 
-The weights of the monotonic mixer come from hypernetworks with one or two layers. Their last layers
-start small (``last_scale``), see `MonotonicMixer.shrink`; that is where we differ from the published
-code: a raw state with entries of 10 or 30 would otherwise begin with values far beyond any return.
+The weights of the monotonic mixer come from hypernetworks with one or two layers. Their last
+layers start small (``last_scale``), see `MonotonicMixer.shrink`. That is where we differ from the
+published code: a raw state with entries of 10 or 30 would otherwise begin with values far beyond
+any return.
 
 Legend: N agents, S state size, E embedding size. Leading axes are free.
 

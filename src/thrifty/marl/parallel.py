@@ -64,8 +64,8 @@ class ParallelEnvironment:
             name=name,
             agents=len(self._agents),
             actions=int(self._counts.max()),
-            observation_dim=view.observation_NO.shape[1],
-            state_dim=len(view.state_S),
+            observation_dim=view.observation.shape[1],
+            state_dim=len(view.state),
             limit=limit,
         )
 

@@ -9,7 +9,7 @@ Two predators and a prey live on a square of side x side cells with walls.
 | observation | three one-hot cells: the own, the other predator's, the prey's; [3 side^2] |
 | state | three one-hot cells: predator 0, predator 1, prey; [3 side^2] |
 | reward | 10 where both catch; -penalty where one catches alone; 0 else |
-| then | predators move; the prey moves to one of stay, up, down, left, right, uniformly, a move into a wall being a stay |
+| then | predators move; the prey takes one of the five moves, uniformly; into a wall is a stay |
 | start | three cells drawn uniformly and independently |
 | end | terminated by the catch, truncated after ``limit`` steps |
 
@@ -59,7 +59,7 @@ class PredatorPrey:
     """
 
     def __init__(
-        self, copies: int, seed: int = 0, *, side: int = 4, penalty: float = 5.0, limit: int = 20
+        self, copies: int, seed: int = 0, *, side: int = 3, penalty: float = 5.0, limit: int = 20
     ) -> None:
         check_copies(copies, seed)
         self.copies, self.side, self.penalty = copies, side, penalty
@@ -164,7 +164,7 @@ def near(side: int) -> NDArray[np.bool_]:
 
 
 def optimum(
-    *, side: int = 4, penalty: float = 5.0, limit: int = 20, discount: float = 0.9
+    *, side: int = 3, penalty: float = 5.0, limit: int = 20, discount: float = 0.9
 ) -> float:
     """Return the expected discounted return of the best joint policy, by backward induction.
 

@@ -54,9 +54,7 @@ class QMIX(Learner):
         """Return QMIX or VDN."""
         return self.config.mixer.upper()
 
-    def update(
-        self, batch: EpisodeBatch
-    ) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
+    def update(self, batch: EpisodeBatch) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
         """Do one update."""
         inputs, state = self.batch_inputs(batch), self.state_of(batch)
         q_TBNU = self.value.module.agents(inputs)

@@ -78,9 +78,10 @@ def softmax_value(
         actions[:, n, :, n] = torch.arange(U)
     state = state_AS[:, None, None, :].expand(A, N, U, -1)
 
-    def joint(network: JointValue, value_ANU: Tensor) -> Tensor:
-        at = value_ANU[:, None, None].expand(A, N, U, N, U).gather(-1, actions.unsqueeze(-1))
-        return network(at.squeeze(-1), state).flatten(1)
+    def joint(network: JointValue, individual_ANU: Tensor) -> Tensor:
+        at = individual_ANU[:, None, None].expand(A, N, U, N, U).gather(-1, actions.unsqueeze(-1))
+        value_ANU: Tensor = network(at.squeeze(-1), state)
+        return value_ANU.flatten(1)
 
     takes_part = available_ANU.clone()
     if greedy == "once":  # of the N rows that are the greedy joint action, the first agent's stays
@@ -148,9 +149,7 @@ class RES(Learner):
             )
         super().__init__(config, spec, seed=seed)
 
-    def update(
-        self, batch: EpisodeBatch
-    ) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
+    def update(self, batch: EpisodeBatch) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
         """Do one update."""
         c = self.config
         inputs, state = self.batch_inputs(batch), self.state_of(batch)

@@ -78,9 +78,7 @@ def td_lambda(
     for t in reversed(range(len(reward_TB))):
         if t + 1 < len(reward_TB):
             y_next_B = torch.where(filled_TB[t + 1] > 0, y_TB[t + 1], value_next_TB[t])
-        y_TB[t] = reward_TB[t] + goes_on_TB[t] * (
-            (1.0 - lam) * value_next_TB[t] + lam * y_next_B
-        )
+        y_TB[t] = reward_TB[t] + goes_on_TB[t] * ((1.0 - lam) * value_next_TB[t] + lam * y_next_B)
     return y_TB
 
 

@@ -21,8 +21,8 @@ from thrifty.marl.team import Floats, Mark, Seen, Team
 class Finished(NamedTuple):
     """An episode that is over."""
 
-    rows_LC: Floats
-    """Its steps, and what was seen at its end."""
+    rows: Floats
+    """[L + 1, C]: its steps, and what was seen at its end."""
     total: float
     """Undiscounted return."""
     won: bool
@@ -40,14 +40,10 @@ class Rollout:
     def __init__(self, team: Team, learner: Learner, rows: Rows) -> None:
         self.team, self.rows = team, rows
         self.memory: Memory = learner.memory(team.copies)
-        self._episode_ELC = np.zeros(
-            (team.copies, team.spec.limit + 1, rows.width), np.float32
-        )
+        self._episode_ELC = np.zeros((team.copies, team.spec.limit + 1, rows.width), np.float32)
         self._length_E = np.zeros(team.copies, np.int64)
 
-    def step(
-        self, learner: Learner, epsilon: float, rng: np.random.Generator
-    ) -> list[Finished]:
+    def step(self, learner: Learner, epsilon: float, rng: np.random.Generator) -> list[Finished]:
         """Take one step in every copy; copies whose episode is over begin anew.
 
         Raises:
@@ -59,13 +55,13 @@ class Rollout:
         row_EC = np.zeros((team.copies, self.rows.width), np.float32)
         self.rows.see(row_EC, seen)
         action_EN, self.memory = learner.act(
-            seen.observation_ENO, seen.available_ENU, self.memory, epsilon=epsilon, rng=rng
+            seen.observation, seen.available, self.memory, epsilon=epsilon, rng=rng
         )
         outcome = team.step(action_EN)
-        self.rows.act(row_EC, action_EN, outcome.reward_E, outcome.terminated_E)
+        self.rows.act(row_EC, action_EN, outcome.reward, outcome.terminated)
         self._episode_ELC[every, self._length_E] = row_EC
         self._length_E += 1
-        over_E = outcome.terminated_E | outcome.truncated_E
+        over_E = outcome.terminated | outcome.truncated
         if (~over_E & (self._length_E >= team.spec.limit)).any():
             raise ValueError(
                 f"{team.spec.name} goes on after its limit of {team.spec.limit} steps: an "
@@ -80,7 +76,7 @@ class Rollout:
             self._episode_ELC[copy, length] = row_EC[copy]
             episode = self._episode_ELC[copy, : length + 1].copy()
             total = float(episode[:-1, self.rows.reward].sum())
-            finished.append(Finished(episode, total, bool(outcome.won_E[copy])))
+            finished.append(Finished(episode, total, bool(outcome.won[copy])))
         self._length_E[over_E] = 0
         learner.forget(self.memory, over_E)
         team.restart(over_E)
@@ -90,8 +86,8 @@ class Rollout:
         """Return environment, memory and running episodes."""
         return {
             "team": self.team.state_dict(),
-            "hidden": self.memory.hidden_ENH.clone(),
-            "last_action": self.memory.last_action_EN.copy(),
+            "hidden": self.memory.hidden.clone(),
+            "last_action": self.memory.last_action.copy(),
             "length": self._length_E.copy(),
             "episodes": [
                 self._episode_ELC[copy, :length].copy()
@@ -135,12 +131,12 @@ def play(team: Team, learner: Learner, *, discount: float = 1.0) -> list[Played]
     going_E, won_E = np.ones(E, bool), np.zeros(E, bool)
     while going_E.any():
         seen = team.seen
-        action_EN, memory = learner.act(seen.observation_ENO, seen.available_ENU, memory)
+        action_EN, memory = learner.act(seen.observation, seen.available, memory)
         outcome = team.step(action_EN)
-        total_E += np.where(going_E, discount**length_E * outcome.reward_E, 0.0)
+        total_E += np.where(going_E, discount**length_E * outcome.reward, 0.0)
         length_E += going_E
-        over_E = outcome.terminated_E | outcome.truncated_E
-        won_E |= going_E & over_E & outcome.won_E
+        over_E = outcome.terminated | outcome.truncated
+        won_E |= going_E & over_E & outcome.won
         going_E &= ~over_E
         if going_E.any() and over_E.any():
             learner.forget(memory, over_E)
@@ -169,11 +165,11 @@ def film(team: Team, learner: Learner, frames: int = 8) -> dict[str, Any] | None
     scenes: list[list[Mark]] = [team.scene() or []]
     while True:
         seen = team.seen
-        action_EN, memory = learner.act(seen.observation_ENO, seen.available_ENU, memory)
+        action_EN, memory = learner.act(seen.observation, seen.available, memory)
         outcome = team.step(action_EN)
-        total += float(outcome.reward_E[0])
+        total += float(outcome.reward[0])
         scenes.append(team.scene() or [])
-        over_E = outcome.terminated_E | outcome.truncated_E
+        over_E = outcome.terminated | outcome.truncated
         if over_E[0]:
             break
         if over_E.any():
@@ -191,7 +187,7 @@ def film(team: Team, learner: Learner, frames: int = 8) -> dict[str, Any] | None
             for index in kept
         ],
         "return": total,
-        "won": bool(outcome.won_E[0]),
+        "won": bool(outcome.won[0]),
         "length": last,
     }  # fmt: skip
 
@@ -202,9 +198,9 @@ def check_seen(seen: Seen, name: str) -> None:
     Raises:
         ValueError: NaN or infinity, or an agent without any available action.
     """
-    if not (np.isfinite(seen.observation_ENO).all() and np.isfinite(seen.state_ES).all()):
+    if not (np.isfinite(seen.observation).all() and np.isfinite(seen.state).all()):
         raise ValueError(f"{name} shows an observation or state that is not finite")
-    stuck = np.argwhere(~seen.available_ENU.any(2))
+    stuck = np.argwhere(~seen.available.any(2))
     if len(stuck):
         raise ValueError(
             f"{name} leaves agent {stuck[0][1]} of copy {stuck[0][0]} without any available "

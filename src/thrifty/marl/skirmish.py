@@ -4,10 +4,12 @@ Positions are raw, in [0, 32] x [0, 32], also in the state: whoever learns here 
 
 | | |
 |---|---|
-| units | ``size`` on each side, health 45; damage 9 every second step, within distance 6 |
-| actions | 0 nothing (the dead, only that), 1 stop, 2 to 5 move 2 up, down, right, left, 6 + k attack enemy k |
+| units | ``size`` a side, health 45; damage 9 every second step, within distance 6 |
+| actions | 0 nothing (the dead), 1 stop, 2-5 move 2 up, down, right, left, 6 + k attack enemy k |
 | available | moves that stay inside; attacks on living enemies within distance 6 |
-| observation | of every other unit within distance 9: (1, dx / 9, dy / 9, health / 45), else zeros; own health / 45, cooldown, x / 32, y / 32; the dead see zeros; [4 (2 size - 1) + 4] |
+| observation | [4 (2 size - 1) + 4]: of the other units those below, then the own ones |
+| of others | (1, dx / 9, dy / 9, health / 45) within distance 9, else zeros |
+| own | health / 45, cooldown, x / 32, y / 32; the dead see zeros only |
 | state | of every unit: x, y (raw), health, cooldown; [8 size] |
 | enemy | attacks the nearest living unit if within 6, else moves 2 towards it |
 | reward | damage dealt, 10 for a kill, 50 for the victory, all times 20 / (their largest sum) |

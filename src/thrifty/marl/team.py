@@ -40,21 +40,25 @@ class Spec(NamedTuple):
 class Seen(NamedTuple):
     """What the team sees now."""
 
-    observation_ENO: Floats
-    state_ES: Floats
-    available_ENU: Bools
-    """True where an action may be taken; at least one for each agent."""
+    observation: Floats
+    """[E, N, O]."""
+    state: Floats
+    """[E, S]."""
+    available: Bools
+    """[E, N, U]: True where an action may be taken; at least one for each agent."""
 
 
 class Outcome(NamedTuple):
     """What one step of all copies brought; what is seen after it is `Team.seen`."""
 
-    reward_E: Floats
-    terminated_E: Bools
-    truncated_E: Bools
-    """Time was up and the game not over."""
-    won_E: Bools
-    """The episode ended with a win."""
+    reward: Floats
+    """[E]."""
+    terminated: Bools
+    """[E]: the game is over."""
+    truncated: Bools
+    """[E]: time was up and the game not over."""
+    won: Bools
+    """[E]: the episode ended with a win."""
 
 
 class Mark(NamedTuple):

@@ -111,9 +111,7 @@ class WQMIX(Learner):
         width = self.config.central_twin or self.config.central_embed
         return WQMIX(replace(twin.config, central_embed=width), self.spec)
 
-    def update(
-        self, batch: EpisodeBatch
-    ) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
+    def update(self, batch: EpisodeBatch) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
         """Do one update of both networks."""
         inputs, state = self.batch_inputs(batch), self.state_of(batch)
         q_TBNU = self.value.module.agents(inputs)

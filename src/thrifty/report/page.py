@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thrifty.report import comparison, episodic, numbers, single
+from thrifty.report import comparison, episodic, numbers, single, team
 from thrifty.report.elements import document
 from thrifty.report.run_data import RunData, load_run
 
@@ -73,7 +73,12 @@ def render(runs: Sequence[RunData]) -> str:
         of_episodes = episodic.is_episodic(run)
         unit = "episodes" if of_episodes else "environment steps"
         parts += [f"{numbers.count(run.steps)} {unit}", run.name]
-        content = episodic.sections(run) if of_episodes else single.sections(run)
+        if of_episodes:
+            content = episodic.sections(run)
+        elif team.is_team(run):
+            content = team.sections(run)
+        else:
+            content = single.sections(run)
         return document(f"{run.recipe} on {run.task}", " · ".join(parts), content)
     tasks = list(dict.fromkeys(run.task for run in runs))
     recipes = list(dict.fromkeys(run.recipe for run in runs))

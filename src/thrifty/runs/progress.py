@@ -19,7 +19,7 @@ from thrifty.runs.experiment import Record
 
 _SHOWN = {  # kind of record -> {label: the record's field}
     "train": {"return": "return", "sparsity": "sparsity"},
-    "evaluation": {"evaluation": "return_mean"},
+    "evaluation": {"evaluation": "return_mean", "won": "win_rate"},
     "progress": {"regret": "regret", "return": "return_mean"},
 }
 _REDRAW_SECONDS = 0.25
