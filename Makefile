@@ -32,11 +32,11 @@ $(VENV)/.core: $(INPUTS) $(VENV)/.torch
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.core
-	$(INSTALL) '.[test,sb3,tensorboard,browser]'
+	$(INSTALL) '.[test,sb3,tensorboard,marl,browser]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
-	$(INSTALL) '.[test,sb3,tensorboard,browser,dev]'
+	$(INSTALL) '.[test,sb3,tensorboard,marl,browser,dev]'
 	@touch $@
 
 install: $(VENV)/.core

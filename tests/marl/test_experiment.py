@@ -131,6 +131,9 @@ class Diverging:
     def scene(self) -> None:
         return None
 
+    def close(self) -> None:
+        self.left = 0
+
 
 def test_targets_beyond_the_largest_return_warn_once() -> None:
     experiment = TeamExperiment(

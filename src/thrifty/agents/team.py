@@ -210,9 +210,9 @@ class TeamAgent:
         copies = min(episodes, self._experiment.rollout.team.copies)
         while len(played) < episodes:
             sequence = np.random.SeedSequence([seed, len(played)]).generate_state(1)
-            played += play(
-                self._experiment.make_team(copies, int(sequence[0])), self._experiment.learner
-            )
+            team = self._experiment.make_team(copies, int(sequence[0]))
+            played += play(team, self._experiment.learner)
+            team.close()
         played = played[:episodes]
         return TeamEvaluation(
             [one.total for one in played],

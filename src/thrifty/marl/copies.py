@@ -72,6 +72,10 @@ class Single(Protocol):
         """Return a picture; None where there is none."""
         ...
 
+    def close(self) -> None:
+        """Free what it holds outside of this process."""
+        ...
+
 
 class Copies:
     """E environments of a library as a team's environment.
@@ -122,6 +126,11 @@ class Copies:
     def scene(self) -> list[Mark] | None:
         """Return a picture of the first copy."""
         return self._singles[0].scene()
+
+    def close(self) -> None:
+        """Close all copies."""
+        for single in self._singles:
+            single.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Return seeds, actions, and what is seen, to compare with."""

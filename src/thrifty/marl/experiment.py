@@ -256,7 +256,9 @@ class TeamExperiment:
 
     def _evaluate(self) -> None:
         """Play one greedy episode in each copy; the last ones make the record."""
-        played = play(self._evaluation_team(), self.learner)
+        team = self._evaluation_team()
+        played = play(team, self.learner)
+        team.close()
         self._evaluated += [[one.total, one.length, float(one.won)] for one in played]
         if len(self._evaluated) < self.config.evaluation_episodes:
             return
@@ -278,7 +280,9 @@ class TeamExperiment:
             return
         self._ended = True
         if self.config.evaluate_every:
-            pictures = film(self._evaluation_team(), self.learner)
+            team = self._evaluation_team()
+            pictures = film(team, self.learner)
+            team.close()
             if pictures is not None:
                 self._record("film", **pictures)
         self._record("end", return_mean=last.get("return_mean"), win_rate=last.get("win_rate"))

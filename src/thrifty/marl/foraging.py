@@ -79,6 +79,10 @@ class Foraging:
         ]
         return food + players
 
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
 
 def make(name: str, rest: str, copies: int, seed: int) -> Team:
     """Make copies of a foraging environment.

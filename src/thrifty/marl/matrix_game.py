@@ -85,6 +85,9 @@ class MatrixGame:
         """Return None: there is nothing to see."""
         return None
 
+    def close(self) -> None:
+        """Do nothing: all is in this process."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return an empty state: nothing is remembered."""
         return {}

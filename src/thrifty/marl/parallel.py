@@ -128,6 +128,10 @@ class ParallelEnvironment:
             for entity in entities
         ]
 
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
 
 class ParallelTeam(Copies):
     """Copies of a parallel environment of your own.

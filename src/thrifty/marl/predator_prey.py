@@ -121,6 +121,9 @@ class PredatorPrey:
             for cell, side in zip(self._cell_E3[0], sides, strict=True)
         ]
 
+    def close(self) -> None:
+        """Do nothing: all is in this process."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return cells, ages and the generator."""
         return {

@@ -196,6 +196,9 @@ class Skirmish:
             if health > 0
         ]
 
+    def close(self) -> None:
+        """Do nothing: all is in this process."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return units, ages and the generator."""
         return {

@@ -20,7 +20,9 @@ Reference: Rutherford et al. (2024), JaxMARL, section 4.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -117,8 +119,8 @@ class SMAX:
     def __init__(self, copies: int, seed: int, map_name: str, name: str = "SMAX") -> None:
         check_copies(copies, seed)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # deprecations inside JAX's own packages
+            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+                warnings.simplefilter("ignore")  # deprecations inside JAX, and a greeting
                 import jax
                 import jaxmarl  # noqa: F401 - to tell its absence from other faults
 
@@ -191,6 +193,9 @@ class SMAX:
             )
             if alive
         ]
+
+    def close(self) -> None:
+        """Do nothing: all is in this process."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the arrays of the environments' state and the random key."""

@@ -11,7 +11,8 @@ Not tested against the games here, only against an environment that imitates the
 | end | truncated where ``info["episode_limit"]`` says so, else terminated |
 | won | ``info["battle_won"]`` |
 
-StarCraft cannot be seeded exactly: a resumed run gives up the episodes that were running.
+StarCraft cannot be seeded exactly: a resumed run gives up the episodes that were running. An
+evaluation starts games of its own and ends them: evaluate seldom.
 
 References: Samvelyan et al. (2019), SMAC; Ellis et al. (2023), SMACv2.
 """
@@ -81,6 +82,10 @@ class StarCraft:
     def scene(self) -> list[Mark] | None:
         """Return None: the game has its own replays."""
         return None
+
+    def close(self) -> None:
+        """End the game's process."""
+        self._env.close()
 
 
 def make(name: str, rest: str, copies: int, seed: int) -> Team:

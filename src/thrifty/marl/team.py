@@ -95,6 +95,10 @@ class Team(Protocol):
         """Return a picture of the first copy; None for games without space."""
         ...
 
+    def close(self) -> None:
+        """Free what the copies hold outside of this process."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that affects the future, random numbers included."""
         ...

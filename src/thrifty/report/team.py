@@ -235,7 +235,8 @@ def _topology(run: RunData) -> str:
 
 def _parts(run: RunData) -> list[str]:
     """Networks and parts whose densities were recorded, such as value.agents."""
-    recorded = next((r["density"] for r in run.of("train") if r.get("density")), {})
+    densities = [r["density"] for r in run.of("train") if r.get("density")]
+    recorded: Mapping[str, float] = densities[0] if densities else {}
     return list(dict.fromkeys(".".join(name.split(".")[:2]) for name in recorded))
 
 
