@@ -76,8 +76,9 @@ def test_every_learner(learner: str, tmp_path: Path) -> None:
     happened(config, check(config, tmp_path, every=47, journalled=False))
 
 
-def test_after_every_single_yield(tmp_path: Path) -> None:
-    config = dataclasses.replace(toy("mast.mast", parameters="own"), steps=120)
+@pytest.mark.parametrize("parameters", ["own", "masked"])
+def test_after_every_single_yield(parameters: str, tmp_path: Path) -> None:
+    config = dataclasses.replace(toy("mast.mast", parameters=parameters), steps=80)
     records = check(config, tmp_path, every=1, journalled=False)
     assert {"evaluation", "train", "end"} <= {record["kind"] for record in records}
 

@@ -1,8 +1,9 @@
 """The agents' recurrent value networks: linear, ReLU, GRU, linear.
 
-One network serves all agents, which tell themselves apart by a one-hot number in their input, or
-each agent has a network of its own (``parameters="own"``), so that links can move from one agent to
-another. A training pass runs the GRU over whole sequences; acting takes one step at a time.
+One network serves all agents, which tell themselves apart by a one-hot number in their input
+(``parameters="shared"``); or each agent has a network of its own ("own"), so that links can move
+from one agent to another; or its own links of common values ("masked", `thrifty.marl.tied`).
+A training pass runs the GRU over whole sequences; acting takes one step at a time.
 
 Legend: T steps, B episodes, N agents, I input size, H hidden size, U actions.
 
@@ -61,7 +62,7 @@ class Agents(nn.Module):
         inputs: I.
         hidden: H.
         actions: U.
-        parameters: one network for all agents ("shared") or one for each ("own").
+        parameters: one network for all agents ("shared") or one for each ("own", "masked").
     """
 
     def __init__(
@@ -70,10 +71,10 @@ class Agents(nn.Module):
         inputs: int,
         hidden: int,
         actions: int,
-        parameters: Literal["shared", "own"] = "shared",
+        parameters: Literal["shared", "masked", "own"] = "shared",
     ) -> None:
         super().__init__()
-        count = agents if parameters == "own" else 1
+        count = 1 if parameters == "shared" else agents
         self.nets = nn.ModuleList(RecurrentAgent(inputs, hidden, actions) for _ in range(count))
 
     def forward(self, input_TBNI: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from thrifty import sparse
 from thrifty.marl.agents import Agents
 from thrifty.marl.mixers import AdditiveMixer, CentralMixer, MonotonicMixer
+from thrifty.marl.tied import TiedAgents
 from thrifty.sparse import (
     LayerCost,
     Scope,
@@ -143,6 +144,7 @@ class SparseValue:
         learning_rate: of the optimizer.
         clip_norm: largest 2-norm of the masked gradient of the whole module.
         last_scale: factor on the last layers of the hypernetworks, after the masks are drawn.
+        tied: the agents' networks differ in their masks alone, see `thrifty.marl.tied`.
         seed: of masks and random growth.
     """
 
@@ -156,6 +158,7 @@ class SparseValue:
         learning_rate: float,
         clip_norm: float,
         last_scale: float,
+        tied: bool = False,
         seed: int,
     ) -> None:
         self.module = module
@@ -165,7 +168,12 @@ class SparseValue:
         }
         module.mixer.shrink(last_scale)
         self.clip_norm = clip_norm
-        self.parameters = list(module.parameters())
+        self._inputs = self.parameters = list(module.parameters())
+        self._tied: TiedAgents | None = None
+        self._clears = agents.moments == "zero"
+        if tied:
+            self._tied = TiedAgents(module.agents, self.parts["agents"].topology)
+            self.parameters = [*self._tied.master.parameters(), *module.mixer.parameters()]
         self.optimizer: torch.optim.Optimizer
         if optimizer == "adam":
             self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, fused=True)
@@ -183,13 +191,18 @@ class SparseValue:
         Returns:
             the norm of the masked gradient before clipping, and what moved, by part.
         """
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=self.parameters)
+        for parameter in self._inputs:
+            parameter.grad = None
+        loss.backward(inputs=self._inputs)
         for part in self.parts.values():
             part.evolution.before(self.optimizer)
+        if self._tied is not None:
+            self._tied.gather()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.optimizer.step()
         updates = {name: part.evolution.after(self.optimizer) for name, part in self.parts.items()}
+        if self._tied is not None:
+            self._tied.spread(self.optimizer if self._clears else None)
         return norm.item(), {name: u for name, u in updates.items() if u is not None}
 
     def plan(self, agents: PartSparsityConfig, mixer: PartSparsityConfig) -> None:
@@ -234,4 +247,6 @@ class SparseValue:
         for name, part in self.parts.items():
             part.topology.load_state_dict(state["topology"][name])
             part.evolution.load_state_dict(state["evolution"][name])
+        if self._tied is not None:
+            self._tied.join()
         self.optimizer.load_state_dict(state["optimizer"])

@@ -33,8 +33,9 @@ class LearnerConfig:
 
     mixer: Literal["qmix", "vdn"] = "qmix"
     """How individual values make the joint one: qmix (monotonic network) or vdn (sum)."""
-    parameters: Literal["shared", "own"] = "shared"
-    """One network for all agents, or one for each."""
+    parameters: Literal["shared", "masked", "own"] = "shared"
+    """One network for all agents, one with a mask for each agent, or one network for each. The
+    ledger counts the links of every mask."""
     hidden: int = 64
     """Width of the agents' linear layer and GRU."""
     mixer_embed: int = 32
@@ -145,6 +146,7 @@ class Learner:
             learning_rate=c.learning_rate,
             clip_norm=c.clip_norm,
             last_scale=c.last_scale,
+            tied=c.parameters == "masked",
             seed=seed,
         )
         target.load_state_dict(module.state_dict())
@@ -345,10 +347,10 @@ def check_learner(config: LearnerConfig, spec: Spec) -> None:
         raise ValueError(
             "td_lambda and n_step are two lengths of one target: set td_lambda=0 or n_step=1"
         )
-    if config.agents.scope == "agents" and config.parameters != "own":
+    if config.agents.scope == "agents" and config.parameters == "shared":
         raise ValueError(
             f'scope="agents" moves links between the networks of {spec.agents} agents, but '
-            'parameters="shared" gives them one: set parameters="own"'
+            'parameters="shared" gives them one: set parameters="own" or "masked"'
         )
     if config.mixing.scope == "agents":
         raise ValueError('a mixer has no agents: set mixing.scope to "layer" or "group"')

@@ -20,9 +20,10 @@ as the others. For res the softmax target of its own stays, and ``soft_mellowmax
 it (the paper does not say whether both apply).
 
 One sparsity holds for agents, mixer and hypernetworks. Where the paper is open, the choice is named
-and can be set: shared parameters with one mask (its size figures) or own networks whose links are
-ranked together (``parameters="own"``, its section 4.2), layer-wise Erdos-Renyi densities, moments
-of exchanged links cleared. Time constants are fractions of the run (`thrifty.marl.config`).
+and can be set: shared parameters with one mask (its size figures), a mask for each agent over
+shared weights (``parameters="masked"``) or own networks ("own", its section 4.2), the links of both
+ranked together over the agents; layer-wise Erdos-Renyi densities; moments of exchanged links
+cleared. Time constants are fractions of the run (`thrifty.marl.config`).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ __all__ = ["dense", "mast", "rigl", "rlx2", "set", "static", "tiny"]
 
 LearnerName = Literal["qmix", "vdn", "cw_qmix", "ow_qmix", "res"]
 Tricks = Literal["none", "rlx2", "mast", "td_lambda", "soft_mellowmax", "dual_buffers"]
-Parameters = Literal["shared", "own"]
+Parameters = Literal["shared", "masked", "own"]
 Topology = Literal["rigl", "set", "static", "tiny", "dense"]
 
 _N_STEP = 3
@@ -97,7 +98,7 @@ def _config(
             grow="random" if topology == "set" else "gradient",
             update_until=0 if topology == "static" else None,
         )
-        scope: Literal["layer", "agents"] = "agents" if parameters == "own" else "layer"
+        scope: Literal["layer", "agents"] = "layer" if parameters == "shared" else "agents"
         fields |= {"agents": replace(part, scope=scope), "mixing": part}
     elif topology == "tiny":
         fields |= _tiny(environment, learner, sparsity)
@@ -176,7 +177,7 @@ def mast(
         steps: environment steps.
         learner: qmix, vdn, cw_qmix, ow_qmix or res.
         sparsity: fraction of zero weights of every network.
-        parameters: one network for all agents, or own ones that exchange links.
+        parameters: one network for all agents, a mask for each of them over it, or own networks.
     """
     return _config("rigl", environment, steps, learner, sparsity, "mast", parameters)
 
@@ -216,7 +217,7 @@ def rigl(
         learner: qmix, vdn, cw_qmix, ow_qmix or res.
         sparsity: fraction of zero weights of every network.
         tricks: none, rlx2, mast, td_lambda, soft_mellowmax or dual_buffers.
-        parameters: one network for all agents, or own ones that exchange links.
+        parameters: one network for all agents, a mask for each of them over it, or own networks.
     """
     return _config("rigl", environment, steps, learner, sparsity, tricks, parameters)
 
