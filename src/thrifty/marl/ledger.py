@@ -13,14 +13,14 @@ Published (MAST, section B.4), per time step and sample:
 | size | links and biases of networks and target copies; Weighted QMIX's monotonic ones have none |
 
 F_agent counts all n agents, F_mix the hypernetworks and the mixing itself, whose multiplications
-stay dense: with these two readings the published ratios come out.
+stay dense; biases are dense and counted in the size. These readings are ours, where the paper leaves
+them open.
 
 Natural, what this program does: weights alone, without biases; every target that exists (also
 the monotonic one of Weighted QMIX, which our learner keeps and never reads); the same passes.
 Exploring, target copies and evolution steps are neglected by both.
 
-Reference: MAST (Hu et al., NeurIPS 2024), appendix B.4; the readings were checked against its
-table 1 as far as it is known.
+Reference: MAST (Hu et al., NeurIPS 2024), appendix B.4.
 """
 
 from __future__ import annotations
