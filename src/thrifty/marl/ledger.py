@@ -13,8 +13,8 @@ Published (MAST, section B.4), per time step and sample:
 | size | links and biases of networks and target copies; Weighted QMIX's monotonic ones have none |
 
 F_agent counts all n agents, F_mix the hypernetworks and the mixing itself, whose multiplications
-stay dense; biases are dense and counted in the size. These readings are ours, where the paper leaves
-them open.
+stay dense; biases are dense and counted in the size. These readings are ours, where the paper
+leaves them open.
 
 Natural, what this program does: weights alone, without biases; every target that exists (also
 the monotonic one of Weighted QMIX, which our learner keeps and never reads); the same passes.

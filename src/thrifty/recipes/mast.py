@@ -169,8 +169,8 @@ def mast(
 ) -> TeamConfig:
     """Train MAST: evolving sparse agents and mixer, lambda targets, soft mellowmax, two buffers.
 
-    Expected: the paper chooses its sparsities, 85 to 95 %, so that MAST stays within 3 % of dense on
-    StarCraft maps after two million steps. SMAX is another game: see results/mast.
+    Expected: the paper chooses its sparsities, 85 to 95 %, so that MAST stays within 3 % of dense
+    on StarCraft maps after two million steps. SMAX is another game: see results/mast.
 
     Args:
         environment: name of a multi-agent environment, such as skirmish, smax-3m, smax-2s3z.
