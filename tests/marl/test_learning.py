@@ -66,7 +66,7 @@ def share_of_optimum(algorithm: Any, seed: int) -> float:
             environment="predator_prey",
             environments=16,
             steps=60_000,
-            train_every=16,
+            train_every=32,
             epsilon_steps=15_000,
             evaluate_every=0,
             algorithm=algorithm,
@@ -81,8 +81,6 @@ HUNT: dict[str, Any] = {
     "discount": 0.9,
     "learning_rate": 1e-3,
     "target_every": 100,
-    "hidden": 32,
-    "batch_episodes": 16,
 }
 
 
@@ -90,7 +88,8 @@ HUNT: dict[str, Any] = {
 @pytest.mark.parametrize("seed", range(3))
 def test_weighted_qmix_hunts_as_well_as_the_exact_plan(seed: int) -> None:
     began = time.process_time()
-    assert share_of_optimum(WQMIXConfig(central_embed=64, **HUNT), seed) >= 0.95
+    algorithm = WQMIXConfig(weighting="central", central_embed=64, **HUNT)
+    assert share_of_optimum(algorithm, seed) >= 0.95
     assert time.process_time() - began < 60
 
 
@@ -108,7 +107,7 @@ def test_a_team_wins_the_skirmish(seed: int) -> None:
         TeamConfig(
             environment="skirmish",
             environments=16,
-            steps=100_000,
+            steps=70_000,
             train_every=32,
             epsilon_steps=20_000,
             evaluate_every=0,
