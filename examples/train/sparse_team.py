@@ -11,7 +11,7 @@ import thrifty
 
 
 def main() -> None:
-    """Train for a moment; 100,000 steps win most games."""
+    """Train for a moment; it takes far longer to win."""
     team = thrifty.QMIX("skirmish", sparsity=0.9, batch_size=8, train_freq=256, seed=0)
     team.learn(4_000)
     result = team.evaluate(16)

@@ -161,8 +161,8 @@ def _nearest(choices: range, count: Callable[[int], int], wanted: float) -> int:
 
 
 def mast(
-    environment: str = "smax-3m",
-    steps: int = 1_000_000,
+    environment: str = "skirmish",
+    steps: int = 200_000,
     learner: LearnerName = "qmix",
     sparsity: float = 0.95,
     parameters: Parameters = "shared",
@@ -183,8 +183,8 @@ def mast(
 
 
 def rlx2(
-    environment: str = "smax-3m",
-    steps: int = 1_000_000,
+    environment: str = "skirmish",
+    steps: int = 200_000,
     learner: LearnerName = "qmix",
     sparsity: float = 0.95,
 ) -> TeamConfig:
@@ -202,8 +202,8 @@ def rlx2(
 
 
 def rigl(
-    environment: str = "smax-3m",
-    steps: int = 1_000_000,
+    environment: str = "skirmish",
+    steps: int = 200_000,
     learner: LearnerName = "qmix",
     sparsity: float = 0.95,
     tricks: Tricks = "none",
@@ -223,8 +223,8 @@ def rigl(
 
 
 def set(  # the method: sparse evolutionary training
-    environment: str = "smax-3m",
-    steps: int = 1_000_000,
+    environment: str = "skirmish",
+    steps: int = 200_000,
     learner: LearnerName = "qmix",
     sparsity: float = 0.95,
     tricks: Tricks = "none",
@@ -242,8 +242,8 @@ def set(  # the method: sparse evolutionary training
 
 
 def static(
-    environment: str = "smax-3m",
-    steps: int = 1_000_000,
+    environment: str = "skirmish",
+    steps: int = 200_000,
     learner: LearnerName = "qmix",
     sparsity: float = 0.95,
     tricks: Tricks = "none",
@@ -261,8 +261,8 @@ def static(
 
 
 def tiny(
-    environment: str = "smax-3m",
-    steps: int = 1_000_000,
+    environment: str = "skirmish",
+    steps: int = 200_000,
     learner: LearnerName = "qmix",
     sparsity: float = 0.95,
     tricks: Tricks = "none",
@@ -280,8 +280,8 @@ def tiny(
 
 
 def dense(
-    environment: str = "smax-3m",
-    steps: int = 1_000_000,
+    environment: str = "skirmish",
+    steps: int = 200_000,
     learner: LearnerName = "qmix",
     tricks: Tricks = "none",
 ) -> TeamConfig:
