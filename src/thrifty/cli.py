@@ -260,14 +260,21 @@ def _evaluate(
         seed: of the episodes.
         video: also draw one episode, as an animated picture (GIF) in FILE or in the run's folder.
     """
-    from thrifty.agents import load_run_policy
+    from thrifty.agents import TeamAgent, load_run_policy
 
     if seed < 0:
         raise ValueError(f"seed {seed} is negative: give an integer >= 0")
     policy = load_run_policy(run)
+    if isinstance(policy, TeamAgent) and video is not None:
+        raise ValueError("a team's episode is drawn by `thrifty report`: leave --video out")
     evaluation = policy.evaluate(episodes, seed=seed)
     print(f"{policy.environment}: mean return {evaluation.return_mean:.1f} ", end="")
     print(f"(standard deviation {evaluation.return_std:.1f}, {episodes} episodes)")
+    won = getattr(evaluation, "win_rate", None)
+    if won is not None:
+        print(f"games won: {won:.0%}")
+    if isinstance(policy, TeamAgent):
+        return 0
     if video is not None:
         from thrifty.playback import record_episode
 

@@ -147,7 +147,10 @@ def export_policy(source: Agent | Path | str, out: Path | str) -> Export:
 
 def _agent(path: Path) -> Agent:
     if path.is_dir():
-        return load_run_policy(path)
+        agent = load_run_policy(path)
+        if not isinstance(agent, Agent):
+            raise ValueError(f"{path} holds a team: recurrent policies cannot be exported yet")
+        return agent
     path = path if path.exists() else path.with_suffix(".npz")  # as agent.save names it
     if not path.is_file():
         raise ValueError(f"{path} is neither a run's folder nor an agent's file")

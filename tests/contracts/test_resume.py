@@ -18,11 +18,13 @@ from thrifty.control.backend import unsupported
 from thrifty.runs import load_state, save_state
 from thrifty.runs.naming import names, resolve
 
-# The recipes of one agent in one environment; the others are in test_resume_episodic.py.
+# The recipes of one agent in one environment; teams are in test_resume_marl.py, the others in
+# test_resume_episodic.py.
 ALL = [
     name
     for name in names("thrifty.recipes")
     if "environment" in inspect.signature(resolve(name, "thrifty.recipes")).parameters
+    and not name.startswith("mast.")
 ]
 STEPS = 210
 

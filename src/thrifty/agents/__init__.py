@@ -15,5 +15,17 @@ from thrifty.agents.agent import Agent
 from thrifty.agents.sac import SAC
 from thrifty.agents.stored import load_run_policy
 from thrifty.agents.td3 import TD3
+from thrifty.agents.team import TeamAgent
+from thrifty.agents.value_decomposition import QMIX, RES, VDN, WQMIX
 
-__all__ = ["SAC", "TD3", "Agent", "load_run_policy"]
+__all__ = [
+    "QMIX",
+    "RES",
+    "SAC",
+    "TD3",
+    "VDN",
+    "WQMIX",
+    "Agent",
+    "TeamAgent",
+    "load_run_policy",
+]

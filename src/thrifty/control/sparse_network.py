@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from thrifty import sparse
-from thrifty.control import ingredients
-from thrifty.sparse import LayerCost, Topology, TopologyEvolution, TopologyUpdate
+from thrifty.sparse import LayerCost, Topology, TopologyEvolution, TopologyUpdate, ingredients
 
 Module = TypeVar("Module", bound=nn.Module)
 

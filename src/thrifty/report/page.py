@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thrifty.report import comparison, episodic, language, numbers, scheduling, single
+from thrifty.report import comparison, episodic, language, numbers, scheduling, single, team
 from thrifty.report.elements import document
 from thrifty.report.run_data import RunData, load_run
 from thrifty.report.run_table import run_table
@@ -110,7 +110,8 @@ def render(runs: Sequence[RunData]) -> str:
         parts += [f"seed {run.seed}"] if run.seed is not None else []
         (kind,) = _by_kind(runs)
         unit = "environment steps" if kind is None else kind
-        sections = single.sections if kind is None else _KINDS[kind].sections
+        of_steps = team.sections if team.is_team(run) else single.sections
+        sections = of_steps if kind is None else _KINDS[kind].sections
         parts += [f"{numbers.count(run.steps)} {unit}", run.name]
         content = sections(run)
         return document(f"{run.recipe} on {run.task}", " · ".join(parts), content)

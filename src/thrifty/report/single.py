@@ -44,7 +44,7 @@ def sections(run: RunData) -> list[str]:
         _gait(run),
         _learning(run),
         _topology(run),
-        _ledger(run),
+        ledger(run),
         reproduce(run),
     ]
 
@@ -227,7 +227,7 @@ def _learning(run: RunData) -> str:
             "The return reached is the mean of the evaluations in the last tenth of the run. The "
             "random policy draws actions uniformly. Training episodes explore. Policy distance: "
             "half the mean square between the oldest stored actions and those that the policy "
-            "would take now." + _scaling(run)
+            "would take now." + scaling(run)
         ),
     )
 
@@ -247,27 +247,29 @@ def _topology(run: RunData) -> str:
         ),
         note(
             "Layer shapes are inputs × outputs. A link counts as replaced where it grew and had "
-            "not just been dropped; the initial links are those of the first mask." + _scaling(run)
+            "not just been dropped; the initial links are those of the first mask." + scaling(run)
         ),
     )
 
 
-def _scaling(run: RunData) -> str:
+def scaling(run: RunData) -> str:
+    """What the time constants of a run are scaled to, as a sentence; empty if unknown."""
     return f" Time constants: {run.scaling}." if run.scaling else ""
 
 
-def _ledger(run: RunData) -> str:
+def ledger(run: RunData) -> str:
+    """Parameters and FLOPs beside the dense twin's, in all and per layer."""
     start = run.first("start")
-    ledger = start.get("ledger") or {}
+    counted = start.get("ledger") or {}
     rows = [
         (
             f"{label} ({what})",
-            numbers.count(ledger[key].get("dense")),
-            numbers.count(ledger[key].get("sparse")),
-            numbers.share(ledger[key].get("ratio")),
+            numbers.count(counted[key].get("dense")),
+            numbers.count(counted[key].get("sparse")),
+            numbers.share(counted[key].get("ratio")),
         )
         for key, label, what in _LEDGER
-        if ledger.get(key)
+        if counted.get(key)
     ]
     heading = "Ledger beside the dense twin"
     if not rows:
@@ -286,7 +288,7 @@ def _ledger(run: RunData) -> str:
                 numbers.count(row["dense_forward_flops"]),
                 numbers.count(row["sparse_forward_flops"]),
             )
-            for row in ledger.get("rows") or ()
+            for row in counted.get("rows") or ()
             if row["dense_parameters"]
         ),
     )  # fmt: skip

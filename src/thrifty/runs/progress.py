@@ -19,7 +19,11 @@ from thrifty.runs.experiment import Record
 
 _SHOWN = {  # kind of record -> {label: the record's field}
     "train": {"return": "return", "sparsity": "sparsity", "loss": "loss"},
-    "evaluation": {"evaluation": "return_mean", "bits per byte": "bits_per_byte"},
+    "evaluation": {
+        "evaluation": "return_mean",
+        "bits per byte": "bits_per_byte",
+        "won": "win_rate",
+    },
     "progress": {"regret": "regret", "return": "return_mean", "throughput": "throughput"},
 }
 _REDRAW_SECONDS = 0.25

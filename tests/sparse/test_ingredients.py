@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from thrifty import sparse
-from thrifty.control import ingredients
+from thrifty.sparse import ingredients
 
 
 def state(grad: list[float], weight: list[float] | None = None) -> sparse.LayerState:

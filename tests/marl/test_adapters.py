@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+from thrifty.marl.copies import Copies
+from thrifty.marl.environments import make_team
+from thrifty.marl.parallel import ParallelTeam
+from thrifty.marl.starcraft import StarCraft
+from thrifty.marl.team import Team
+
+
+def random_actions(team: Team, rng: np.random.Generator) -> np.ndarray:
+    score = rng.random(team.seen.available.shape)
+    return np.where(team.seen.available, score, -1.0).argmax(2)
+
+
+class Discrete:
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+
+class FakeParallel:
+    """Two agents with 2 and 3 actions that see 1 and 2 numbers; 4 steps; rewards 1 and 3."""
+
+    possible_agents = ("left", "right")
+    masks, leaves, ends, spaces = False, False, "truncated", (Discrete(2), Discrete(3))
+
+    def __init__(self) -> None:
+        self.unwrapped = self
+
+    def action_space(self, agent: str) -> Any:
+        return self.spaces[self.possible_agents.index(agent)]
+
+    def _see(self) -> dict[str, Any]:
+        seen: dict[str, Any] = {
+            "left": np.array([float(self.steps)]),
+            "right": np.array([self.first, 5.0]),
+        }
+        if self.masks:
+            seen["right"] = {
+                "observation": seen["right"],
+                "action_mask": np.array([0, 1, 1], np.int8),
+            }
+        return seen
+
+    def reset(self, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.first = float(np.random.default_rng(seed).random())
+        self.steps, self.agents = 0, list(self.possible_agents)
+        return self._see(), {}
+
+    def close(self) -> None:
+        self.closed = True
+
+    def step(self, actions: dict[str, int]) -> tuple[Any, ...]:
+        self.steps += 1
+        over = self.steps == 4
+        gone = {"left": self.leaves and self.steps == 2, "right": False}
+        if over or any(gone.values()):
+            self.agents = [a for a in self.possible_agents if not (over or gone[a])]
+        terminated = {a: gone[a] or (over and self.ends == "terminated") for a in gone}
+        truncated = dict.fromkeys(gone, over and self.ends == "truncated")
+        return self._see(), {"left": 1.0, "right": 3.0}, terminated, truncated, {}
+
+
+def parallel(copies: int = 2, seed: int = 0, **changes: Any) -> ParallelTeam:
+    kind = type("Changed", (FakeParallel,), changes)
+    return ParallelTeam(kind, copies, seed, limit=4, name="fake")
+
+
+def test_agents_of_different_sizes_are_padded_and_masked() -> None:
+    team = parallel()
+    seen = team.seen
+    assert (team.spec.agents, team.spec.actions, team.spec.observation_dim) == (2, 3, 2)
+    assert seen.available.tolist() == [[[True, True, False], [True] * 3]] * 2
+    assert seen.observation[0, 0].tolist() == [0.0, 0.0]  # one number and one zero
+    assert seen.observation[0, 1, 1] == 5.0
+    # No state() here: the observations one after the other.
+    assert np.array_equal(seen.state, seen.observation.reshape(2, 4))
+    with pytest.raises(ValueError, match="not available"):
+        team.step(np.array([[2, 0], [0, 0]]))
+
+
+def test_masks_are_read_where_there_are_some() -> None:
+    assert parallel(masks=True).seen.available[0, 1].tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("ends", ["terminated", "truncated"])
+def test_rewards_are_averaged_and_ends_kept_apart(ends: str) -> None:
+    team = parallel(ends=ends)
+    for step in range(4):
+        outcome = team.step(np.zeros((2, 2), np.int64))
+        assert outcome.reward.tolist() == [2.0, 2.0]
+        assert outcome.terminated.tolist() == [step == 3 and ends == "terminated"] * 2
+        assert outcome.truncated.tolist() == [step == 3 and ends == "truncated"] * 2
+    assert team.seen.observation[0, 0, 0] == 4.0  # the last observation is still there
+    team.restart(np.array([True, False]))
+    assert team.seen.observation[:, 0, 0].tolist() == [0.0, 4.0]
+
+
+def test_closing_reaches_every_copy() -> None:
+    team = parallel(copies=3)
+    team.close()
+    assert all(single._env.closed for single in team._singles)  # type: ignore[attr-defined]
+
+
+def test_an_agent_that_leaves_alone_is_refused() -> None:
+    team = parallel(leaves=True)
+    team.step(np.zeros((2, 2), np.int64))
+    with pytest.raises(ValueError, match="fake: left left before the others"):
+        team.step(np.zeros((2, 2), np.int64))
+
+
+def test_continuous_actions_are_refused() -> None:
+    with pytest.raises(ValueError, match="needs discrete actions"):
+        parallel(spaces=("Box(2,)", Discrete(3)))
+
+
+def test_running_episodes_are_played_again() -> None:
+    one, two = parallel(seed=1), parallel(seed=2)
+    for _ in range(2):
+        one.step(np.zeros((2, 2), np.int64))
+    assert not np.array_equal(one.seen.observation, two.seen.observation)
+    assert two.load_state_dict(one.state_dict())
+    assert np.array_equal(one.seen.observation, two.seen.observation)
+    for team in (one, two):  # the next episodes are the same as well
+        team.restart(np.ones(2, bool))
+    assert np.array_equal(one.seen.observation, two.seen.observation)
+
+
+def test_an_episode_that_does_not_come_back_is_given_up() -> None:
+    one = parallel()
+    one.step(np.zeros((2, 2), np.int64))
+    state = one.state_dict()
+    state["observation"] = state["observation"] + 1.0
+    with pytest.warns(RuntimeWarning, match="fake does not play an episode twice"):
+        assert not one.load_state_dict(state)
+    assert one.seen.observation[0, 0, 0] == 0.0
+
+
+class FakeStarCraft:
+    """SMAC's interface as PyMARL uses it; ends after 3 steps by a win, or by its limit."""
+
+    def __init__(self, map_name: str = "3m") -> None:
+        self.map_name, self.wins = map_name, map_name == "3m"
+
+    def get_env_info(self) -> dict[str, int]:
+        return {
+            "n_agents": 2,
+            "n_actions": 4,
+            "obs_shape": 3,
+            "state_shape": 5,
+            "episode_limit": 3,
+        }
+
+    def reset(self) -> None:
+        self.steps = 0
+
+    def step(self, actions: list[int]) -> tuple[float, bool, dict[str, Any]]:
+        assert all(type(action) is int for action in actions)
+        self.steps += 1
+        over = self.steps == 3
+        info: dict[str, Any] = {}
+        if over and self.wins:
+            info["battle_won"] = True
+        elif over:
+            info["episode_limit"] = True
+        return 1.5, over, info
+
+    def close(self) -> None:
+        self.closed = True
+
+    def get_obs(self) -> list[np.ndarray]:
+        return [np.full(3, self.steps, np.float64)] * 2
+
+    def get_state(self) -> np.ndarray:
+        return np.full(5, self.steps, np.float64)
+
+    def get_avail_actions(self) -> list[list[int]]:
+        return [[1, 0, 0, 0], [0, 1, 1, 1]]  # the first is dead
+
+
+@pytest.mark.parametrize(("name", "won"), [("3m", True), ("corridor", False)])
+def test_the_interface_of_starcraft(name: str, won: bool) -> None:
+    team = Copies(lambda: StarCraft(FakeStarCraft(name), name), 2, 0)
+    assert team.spec.agents == 2
+    assert team.spec.wins
+    assert team.seen.available[0].tolist() == [
+        [True, False, False, False],
+        [False, True, True, True],
+    ]
+    for step in range(3):
+        outcome = team.step(np.array([[0, 1], [0, 3]]))
+        assert outcome.reward.tolist() == [1.5, 1.5]
+        assert outcome.won.tolist() == [won and step == 2] * 2
+        assert outcome.terminated.tolist() == [won and step == 2] * 2
+        assert outcome.truncated.tolist() == [not won and step == 2] * 2
+    with pytest.raises(
+        ValueError, match="agent 0 in copy 0 is not available: choose among \\[0\\]"
+    ):
+        team.step(np.array([[1, 1], [0, 1]]))
+    with pytest.warns(RuntimeWarning, match="does not play an episode twice"):
+        assert not team.load_state_dict(team.state_dict())
+
+
+@pytest.mark.parametrize("prefix", ["smac", "smacv2", "smaclite"])
+def test_starcraft_is_named_by_its_library(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, prefix, None)
+    with pytest.raises(ValueError, match="installed from there with git"):
+        make_team(f"{prefix}-3m", 1, 0)
+    package, module = types.ModuleType(prefix), types.ModuleType(f"{prefix}.env")
+    module.StarCraft2Env = module.SMACliteEnv = FakeStarCraft  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, prefix, package)
+    monkeypatch.setitem(sys.modules, f"{prefix}.env", module)
+    assert make_team(f"{prefix}-3m", 1, 0).spec.name == f"{prefix}-3m"
+
+
+def test_what_is_not_installed_names_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, package, extra in (
+        ("mpe-simple_spread", "mpe2", "marl"),
+        ("lbf-8x8-2p-3f", "lbforaging", "marl"),
+        ("smax-3m", "jaxmarl", "smax"),
+    ):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(ValueError, match=rf"pip install 'thrifty\[{extra}\]'"):
+            make_team(name, 1, 0)
+
+
+def test_the_particle_world() -> None:
+    pytest.importorskip("mpe2")
+    team, rng = make_team("mpe-simple_spread", 2, 0), np.random.default_rng(0)
+    assert team.spec[:6] == ("mpe-simple_spread", 3, 5, 18, 54, 25)
+    assert team.seen.available.all()
+    for step in range(25):
+        outcome = team.step(random_actions(team, rng))
+        assert outcome.truncated.all() == (step == 24)
+        assert not outcome.terminated.any()
+        assert (outcome.reward < 0).all()
+    scene = team.scene()
+    assert scene is not None
+    assert len(scene) == 6
+    with pytest.raises(ValueError, match="mpe2 has no environment 'tag'; it has"):
+        make_team("mpe-tag", 1, 0)
+
+
+def test_foraging_tells_its_limit_from_its_end() -> None:
+    pytest.importorskip("lbforaging")
+    team, rng = make_team("lbf-5x5-2p-1f", 8, 0), np.random.default_rng(0)
+    assert team.spec.agents == 2
+    assert team.spec.actions == 6
+    assert team.spec.limit == 50
+    total, seen = np.zeros(8), {"terminated": 0, "truncated": 0}
+    for _ in range(120):
+        outcome = team.step(random_actions(team, rng))
+        total += outcome.reward
+        over = outcome.terminated | outcome.truncated
+        # All food eaten is a return of 1, time up before is less.
+        np.testing.assert_allclose(total[outcome.terminated], 1.0, atol=1e-6)
+        assert (total[outcome.truncated] < 1.0).all()
+        seen["terminated"] += int(outcome.terminated.sum())
+        seen["truncated"] += int(outcome.truncated.sum())
+        total[over] = 0.0
+        team.restart(over)
+    assert seen["terminated"] > 0
+    assert seen["truncated"] > 0
+    with pytest.raises(ValueError, match="lbforaging has no environment '1x1'"):
+        make_team("lbf-1x1", 1, 0)
+
+
+@pytest.mark.slow
+def test_smax_keeps_its_last_observation_and_tells_ends_apart() -> None:
+    pytest.importorskip("jaxmarl")
+    team, rng = make_team("smax-3m", 4, 0), np.random.default_rng(0)
+    assert team.spec == ("SMAX 3m", 3, 8, 75, 72, 100, 20.0, True)
+    stop = 4
+    length, total, ends = np.zeros(4, int), np.zeros(4), {"terminated": 0, "truncated": 0}
+    for step in range(150):
+        available = team.seen.available
+        alive = available[..., 0]
+        assert available[~alive].sum(-1).tolist() == [1] * int((~alive).sum())
+        assert available[~alive][:, stop].all()
+        actions = random_actions(team, rng)
+        outcome = team.step(actions)
+        length += 1
+        total += outcome.reward
+        over = outcome.terminated | outcome.truncated
+        assert (outcome.truncated <= (length == 100)).all()
+        assert (total <= 20.0 + 1e-3).all()
+        for copy in np.flatnonzero(outcome.terminated):
+            state = team.seen.state[copy, :60].reshape(6, 10)
+            dead = [not unit.any() for unit in state]
+            # The last state is that of the end: a side is dead in it.
+            assert all(dead[:3]) or all(dead[3:])
+            assert outcome.won[copy] == (all(dead[3:]) and not all(dead[:3]))
+        ends["terminated"] += int(outcome.terminated.sum())
+        if step == 70:
+            again = make_team("smax-3m", 4, 9)
+            assert again.load_state_dict(team.state_dict())
+            assert np.array_equal(again.seen.state, team.seen.state)
+            same = random_actions(team, np.random.default_rng(5))
+            if not over.any():
+                one, two = team.step(same), again.step(same)
+                assert np.array_equal(one.reward, two.reward)
+                assert np.array_equal(team.seen.state, again.seen.state)
+                over = one.terminated | one.truncated
+                length, total = length + 1, total + one.reward
+        length[over], total[over] = 0, 0.0
+        if over.any():
+            team.restart(over)
+    assert ends["terminated"] > 3
