@@ -45,6 +45,8 @@ def test_docstring_examples(name: str) -> None:
 def test_everything_public_is_exported_and_documented() -> None:
     public = set()
     for name in MODULES:
+        if name == "ingredients":  # what names in a configuration mean; not for users to import
+            continue
         module = importlib.import_module(f"thrifty.sparse.{name}")
         public |= set(module.__all__)
         for item in module.__all__:

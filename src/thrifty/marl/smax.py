@@ -66,7 +66,7 @@ def _game(map_name: str) -> _Game:
 
     if map_name not in MAP_NAME_TO_SCENARIO:
         raise ValueError(f"SMAX has no map {map_name!r}; it has {', '.join(MAP_NAME_TO_SCENARIO)}")
-    env: Any = HeuristicEnemySMAX(  # type: ignore[no-untyped-call]
+    env: Any = HeuristicEnemySMAX(
         scenario=MAP_NAME_TO_SCENARIO[map_name],
         see_enemy_actions=True,
         walls_cause_death=True,
