@@ -88,7 +88,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _overview() -> str:
-    lines = ["thrifty: sparse reinforcement learning from scratch", ""]
+    lines = ["thrifty: learning with less compute, fewer samples, less energy, less risk", ""]
     for verb, (command, example) in _VERBS.items():
         about = (inspect.getdoc(command) or "").splitlines()[0]
         lines += [f"  {verb:<9} {about}", f"            $ {example}"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from thrifty.engine.cache import entry
 from thrifty.engine.layout import Arena
+from thrifty.engine.noise import tanh32
 
 Floats = NDArray[np.float32]
 
@@ -52,12 +53,43 @@ def forward_rows(x, table, index, params, scratch, out):
             source = target
 
 
+@entry
+def act_rows(x, table, index, params, scratch, noise, scale, mean, action):
+    """Fill ``mean`` with tanh(perceptron(x)), ``action`` with mean + scale noise cut at -1 and 1.
+
+    What is NaN stays NaN, so whoever takes the action can see it.
+
+    Args:
+        x: float32 [B, in].
+        table, index, params, scratch: as in :func:`forward_rows`.
+        noise: float32 [B, out].
+        scale: float32.
+        mean: float32 [B, out], written.
+        action: float32 [B, out], written.
+    """
+    forward_rows(x, table, index, params, scratch, mean)
+    for b in range(mean.shape[0]):
+        for a in range(mean.shape[1]):
+            value = mean[b, a]
+            if value == value:
+                mean[b, a] = value = tanh32(value)
+            value += scale * noise[b, a]
+            if value > np.float32(1.0):
+                value = np.float32(1.0)
+            elif value < np.float32(-1.0):
+                value = np.float32(-1.0)
+            action[b, a] = value
+
+
 class Perceptron:
     """A network of an arena, called on observations.
 
     Args:
         arena: where it lies.
         network: its name there.
+
+    Attributes:
+        outputs: how many it has.
     """
 
     def __init__(self, arena: Arena, network: str) -> None:
@@ -76,7 +108,7 @@ class Perceptron:
             ],
             np.int64,
         )
-        self._outputs = layers[-1].index.out
+        self.outputs = layers[-1].index.out
         widest = max(layer.index.out for layer in layers)
         self._scratch = np.zeros((2, widest), np.float32)
 
@@ -84,7 +116,24 @@ class Perceptron:
         """Return the outputs [B, out] for inputs [B, in]; float32, contiguous."""
         assert x.dtype == np.float32
         assert x.flags.c_contiguous
-        out = np.empty((len(x), self._outputs), np.float32)
+        out = np.empty((len(x), self.outputs), np.float32)
         arena = self._arena
         forward_rows(x, self._table, arena.index, arena.params, self._scratch, out)
         return out
+
+    def act(self, x: Floats, noise: Floats, scale: np.float32) -> tuple[Floats, Floats]:
+        """Return actions with noise, cut at -1 and 1, and those without; both [B, out].
+
+        Args:
+            x: observations [B, in]; float32, contiguous, like the noise.
+            noise: [B, out].
+            scale: of the noise.
+        """
+        assert x.dtype == noise.dtype == np.float32
+        assert x.flags.c_contiguous
+        mean, action = np.empty((2, len(x), self.outputs), np.float32)
+        arena = self._arena
+        act_rows(
+            x, self._table, arena.index, arena.params, self._scratch, noise, scale, mean, action
+        )
+        return action, mean

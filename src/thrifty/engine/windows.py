@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from thrifty.engine.cache import COMPILE
 from thrifty.engine.noise import index32, indices
+from thrifty.engine.vector import prefetch
 
 
 def rows_drawn(
@@ -39,15 +40,23 @@ def rows_drawn(
 
 @njit(**COMPILE)
 def draw_rows(out, key, update, first, total, data, valid_column):
-    """Fill [B] with row numbers of uniformly drawn live, valid transitions."""
-    capacity = data.shape[0]
+    """Fill [B] with row numbers of uniformly drawn live, valid transitions.
+
+    All rows are asked for before the first is read: a replay is larger than any cache.
+    """
+    capacity, width = data.shape
+    base = data.ctypes.data
     for b in range(len(out)):
-        element = b
-        while True:
-            row = first + index32(key, element, update, total - first)
-            if data[row % capacity, valid_column] > 0.0:
-                break
+        row = first + index32(key, b, update, total - first)
+        out[b] = row
+        begin = base + 4 * width * (row % capacity)
+        for line in range(begin & -64, begin + 4 * width, 64):
+            prefetch(line)
+    for b in range(len(out)):
+        element, row = b, out[b]
+        while not data[row % capacity, valid_column] > 0.0:
             element += len(out)
+            row = first + index32(key, element, update, total - first)
         out[b] = row
 
 

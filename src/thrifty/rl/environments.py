@@ -22,6 +22,7 @@ from thrifty.rl.mujoco_log import silence_log_file
 
 Floats = NDArray[np.float32]
 Source = str | gym.Env[Any, Any] | Callable[[], gym.Env[Any, Any]]
+_LOWEST, _HIGHEST = np.float32(-1.0), np.float32(1.0)
 
 
 class EnvironmentFault(ValueError):
@@ -148,6 +149,8 @@ class Environments:
         )
         self.scale_actions = scale_actions
         self._centre, self._half_range = (self.high + self.low) / 2, (self.high - self.low) / 2
+        unit = bool((self.low == -1.0).all() and (self.high == 1.0).all())
+        self._scales = scale_actions and not unit
         self._seed = seed
         self._steps = 0
         self._action = np.zeros((self.count, self.action_dim), np.float32)
@@ -191,8 +194,8 @@ class Environments:
     def to_bounds(self, action_EA: Floats) -> Floats:
         """Map normalised actions to what the environment takes, both [E, A]."""
         # Minimum and maximum do what clip does, without its way through Python.
-        if not self.scale_actions:
-            return np.minimum(np.maximum(action_EA, np.float32(-1.0)), np.float32(1.0))
+        if not self._scales:
+            return np.minimum(np.maximum(action_EA, _LOWEST), _HIGHEST)
         # Cut after scaling: centre + half range may lie a rounding error beyond the bound.
         scaled_EA = (self._centre + self._half_range * action_EA).astype(np.float32, copy=False)
         return np.minimum(np.maximum(scaled_EA, self.low), self.high)
@@ -275,7 +278,7 @@ class Environments:
         return Step(reward, next_observation, terminated, truncated, valid, finished)
 
     def _check(self, values: Floats, what: str) -> None:
-        if not np.isfinite(values).all():
+        if b"\0" in np.isfinite(values).tobytes():  # three times as fast as all()
             if not np.isfinite(self._action).all():
                 raise EnvironmentFault(
                     f"the policy chose an action that is not finite at step {self._steps}: "
