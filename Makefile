@@ -50,10 +50,10 @@ demo: $(VENV)/.core
 	$(BIN)/thrifty demo
 
 test: $(VENV)/.test
-	$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --junit-xml=test-results.xml
+	$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --junit-xml=test-results.xml
 
 test-all: $(VENV)/.test
-	$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow" --junit-xml=test-results.xml
+	$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow or not slow" --junit-xml=test-results.xml
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests examples results benchmarks

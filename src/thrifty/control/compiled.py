@@ -96,13 +96,15 @@ class CompiledLearner:
     ) -> tuple[Floats, Floats]:
         """Return the actions to take and the noise-free ones, float32 [E, A] each."""
         reference = self.reference
-        if self._lent or not explore or not isinstance(reference, TD3):
+        if self._lent or not isinstance(reference, TD3):
             return reference.act(observation_EO, explore=explore, generator=generator)
         # The reference's draws; the rest in one compiled call.
-        noise = torch.randn(
-            (len(observation_EO), self._perceptron.outputs),
-            generator=generator or reference.generator,
-        ).numpy()
+        shape = len(observation_EO), self._perceptron.outputs
+        noise = (
+            torch.randn(shape, generator=generator or reference.generator).numpy()
+            if explore
+            else np.zeros(shape, np.float32)
+        )
         observation_EO = np.ascontiguousarray(observation_EO)
         return self._perceptron.act(observation_EO, noise, self._exploration_noise)
 
