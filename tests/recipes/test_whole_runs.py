@@ -73,16 +73,19 @@ def test_sac_solves_pendulum(sparsity: float) -> None:
 
 
 def test_the_demo_learns_to_run() -> None:
-    """Median of three seeds; one to four minutes each."""
-    reached, limbs = [], 8  # of the half cheetah
+    """Median of three seeds, four minutes each; where two agree, the third cannot change it."""
+    enough: list[bool] = []
+    limbs = 8  # of the half cheetah
     for seed in range(3):
+        if max(enough.count(True), enough.count(False)) == 2:
+            break
         records = run(rlx2.demo().build(seed))
         assert records[0]["backend"] == "engine"
         returns = [r["return_mean"] for r in records if r["kind"] == "evaluation"]
-        reached.append(np.mean(returns[-3:]))  # after 140,000 steps and later
+        enough.append(bool(np.mean(returns[-3:]) >= 1_500))  # after 140,000 steps and later
         (gait,) = (r for r in records if r["kind"] == "gait")
         assert [len(frame["limbs"]) for frame in gait["frames"]] == [limbs] * 8
         # The filmed episode is the first of the last evaluation.
         last = next(r for r in reversed(records) if r["kind"] == "evaluation")
         assert gait["return"] == last["returns"][0]
-    assert np.median(reached) >= 1_500
+    assert enough.count(True) == 2
