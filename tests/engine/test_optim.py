@@ -15,7 +15,7 @@ from thrifty.engine.optim import BETA1, BETA2, adam, decay, polyak
 
 @njit(**COMPILE)
 def adam_step(params, grads, first, second, begin, end, step):  # type: ignore[no-untyped-def]
-    adam(params, grads, first, second, begin, end, step, 3e-3, BETA1, BETA2, 1e-8)
+    adam(params, grads, first, second, begin, end, step, 3e-3, BETA1, BETA2, 1e-8, True)
 
 
 @njit(**COMPILE)

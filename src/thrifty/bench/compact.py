@@ -2,7 +2,7 @@
 
 Case and data are those of :mod:`thrifty.bench.cases` (halfcheetah; both networks at the stated
 sparsity, ER per network). Both sides run the same lean eager torch code, a page of its own: target
-smoothing, losses, fused Adam and Polyak averaging as in :mod:`thrifty.control.td3`, without
+smoothing, losses, the compiled Adam and Polyak averaging as in :mod:`thrifty.control.td3`, without
 records, masks or anything else. Only the networks differ.
 
 Marks, ratio of updates per second to the dense networks, low quantile and median: at least 3.5 at
@@ -20,6 +20,7 @@ from torch import Tensor
 from thrifty.bench.cases import BATCH, HALFCHEETAH, HIDDEN, Case, one_core, random_replay
 from thrifty.bench.schema import Row, compare
 from thrifty.bench.timing import interleave, summarise
+from thrifty.engine.adam import Adam
 from thrifty.engine.modules import compact
 from thrifty.rl.networks import DeterministicActor, TwinCritic
 from thrifty.rl.transitions import Replay
@@ -59,7 +60,7 @@ class LeanTD3:
             *self.actor_target.parameters(),
             *self.critic_target.parameters(),
         ]
-        self._optimizers = [torch.optim.Adam(net, lr=3e-4, fused=True) for net in self._networks]
+        self._optimizers = [Adam(net, lr=3e-4) for net in self._networks]
         matrix, at = torch.from_numpy(replay.matrix), replay.columns
         discount = 0.99 * (1.0 - matrix[:, at.terminated])
         self._observation = matrix[:, at.observation].contiguous()

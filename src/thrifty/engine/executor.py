@@ -139,6 +139,7 @@ def run_updates(
                     BETA1,
                     BETA2,
                     1e-8,
+                    True,
                 )
             elif kind == TEMPERATURE:
                 # -log alpha (log pi + target entropy): one Adam step on log alpha.
@@ -157,6 +158,7 @@ def run_updates(
                     BETA1,
                     BETA2,
                     1e-8,
+                    True,
                 )
                 scalars[b] = np.float32(np.exp(np.float64(temperature[0])))
             else:

@@ -15,8 +15,11 @@ BETA1, BETA2 = 0.9, 0.999
 
 
 @njit(**COMPILE)
-def adam(params, grads, first, second, begin, end, step, rate, beta1, beta2, epsilon):
-    """One Adam step on [begin, end) in the arithmetic of torch.optim.Adam; clears gradients."""
+def adam(params, grads, first, second, begin, end, step, rate, beta1, beta2, epsilon, clear):
+    """One Adam step on [begin, end) in the arithmetic of torch.optim.Adam.
+
+    ``clear`` leaves gradients of 0 behind.
+    """
     b1, b2 = np.float32(beta1), np.float32(beta2)
     c1, c2 = np.float32(1.0 - beta1), np.float32(1.0 - beta2)
     size = np.float32(rate / (1.0 - beta1**step))
@@ -31,7 +34,8 @@ def adam(params, grads, first, second, begin, end, step, rate, beta1, beta2, eps
         square = b2 * v[i] + c2 * gradient * gradient
         m[i], v[i] = mean, square
         p[i] -= size * mean / (np.sqrt(square) / root + eps)
-        g[i] = np.float32(0.0)
+    if clear:
+        g[:] = np.float32(0.0)
 
 
 @entry
