@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
 
 LEAST = 512
 """Samples of a part: for fewer a second thread costs more than it brings."""
@@ -35,7 +36,9 @@ def parts(batch: int, unit: int) -> list[tuple[int, int]]:
         >>> parts(100, 64)
         [(0, 100)]
     """
-    count = max(1, min(torch.get_num_threads(), batch // LEAST))
+    if batch < 2 * LEAST:
+        return [(0, batch)]
+    count = min(torch.get_num_threads(), batch // LEAST)
     units = -(-batch // unit)
     borders = [min(batch, units * part // count * unit) for part in range(count + 1)]
     return list(pairwise(borders))
@@ -44,10 +47,21 @@ def parts(batch: int, unit: int) -> list[tuple[int, int]]:
 def run(calls: Sequence[Callable[[], Any]]) -> None:
     """Make all calls at the same time, the last one in this thread; raises what a call raises."""
     *others, last = calls
+    if not others:
+        last()
+        return
     waiting = [_pool(os.getpid(), len(others)).submit(call) for call in others]
     last()
     for one in waiting:
         one.result()
+
+
+def summed(parts: Sequence[Tensor]) -> Tensor:
+    """Add up what each thread has summed, into the first and in their order."""
+    first = parts[0]
+    for other in parts[1:]:
+        first += other
+    return first
 
 
 @cache
