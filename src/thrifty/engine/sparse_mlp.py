@@ -1,6 +1,7 @@
 """A sparse perceptron as one torch operation on our kernels, and the module that holds it.
 
-The operation is float32 on the CPU, once differentiable, and pads the batch to a multiple of 64.
+The operation is float32 on the CPU, once differentiable, and pads the batch to a multiple of 64;
+large batches are shared by the threads that torch has.
 Its backward pass computes what is asked for and no more: a loss that only flows through a network
 costs no weight gradient there. What ReLU makes of a NaN is 0 here, and NaN in torch.
 """
@@ -8,12 +9,13 @@ costs no weight gradient there. What ReLU makes of a NaN is 0 here, and NaN in t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from thrifty.engine import perceptron
+from thrifty.engine import crew, perceptron
 from thrifty.engine.links import KIND, LinkedModule, Links, asked
 from thrifty.engine.vector import LANES
 
@@ -24,10 +26,17 @@ class _Perceptron(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, values: Tensor, biases: Tensor, links: Links) -> Tensor:
         batch = x.numel() // links.inputs
-        tiles = torch.empty(-(-batch // LANES), links.tile, **KIND)
-        ctx.save_for_backward(values, tiles)
-        ctx.links, ctx.biases, ctx.shape = links, biases.shape, x.shape
-        return _forward(x, values, biases, links, batch, tiles, links.tile * 4)
+        shares = crew.parts(batch, LANES)
+        # Of each tile the inputs of every layer are kept; the last outputs lie where the next
+        # tile will, and each thread has tiles of its own.
+        kept = links.tile - links.outputs * LANES
+        tiles = [
+            torch.empty(-(-(end - begin) // LANES) * kept + links.outputs * LANES, **KIND)
+            for begin, end in shares
+        ]
+        ctx.save_for_backward(values, *tiles)
+        ctx.links, ctx.biases, ctx.shape, ctx.shares = links, biases.shape, x.shape, shares
+        return _forward(x, values, biases, links, shares, tiles, kept * 4)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -36,52 +45,79 @@ class _Perceptron(torch.autograd.Function):
                 "a SparseMLP has no second derivatives: expand() the model, or drop create_graph"
             )
         links: Links = ctx.links
-        values, tiles = ctx.saved_tensors
+        values, *tiles = ctx.saved_tensors
         (dy,) = gradients
         dy = dy.contiguous()
         of_x, of_values, of_biases = asked(ctx, ctx.needs_input_grad[:3])
-        d_values = d_biases = dx = None
         wanted = of_values or of_biases
-        if wanted:
-            d_values = torch.zeros(values.shape, **KIND)
-            d_biases = torch.zeros(ctx.biases, **KIND)
-        if of_x:
-            dx = torch.empty(ctx.shape, **KIND)
-        scratch = torch.empty(2, links.width, LANES, **KIND)
-        perceptron.backward(
-            links.table,
-            values.data_ptr(),
-            dy.data_ptr(),
-            dy.numel() // links.outputs,
-            tiles.data_ptr(),
-            links.tile * 4,
-            scratch.data_ptr(),
-            links.width,
-            wanted,
-            0 if d_values is None else d_values.data_ptr(),
-            0 if d_biases is None else d_biases.data_ptr(),
-            0 if dx is None else dx.data_ptr(),
+        dx = torch.empty(ctx.shape, **KIND) if of_x else None
+        # Each thread adds up gradients of its own; they are summed in the threads' order.
+        d_values = [torch.zeros(values.shape if wanted else 0, **KIND) for _ in tiles]
+        d_biases = [torch.zeros(ctx.biases if wanted else 0, **KIND) for _ in tiles]
+        scratch = [torch.empty(2, links.width, LANES, **KIND) for _ in tiles]
+
+        def part(number: int) -> None:
+            begin, end = ctx.shares[number]
+            perceptron.backward(
+                links.table,
+                values.data_ptr(),
+                dy.data_ptr() + begin * links.outputs * 4,
+                end - begin,
+                tiles[number].data_ptr(),
+                (links.tile - links.outputs * LANES) * 4,
+                scratch[number].data_ptr(),
+                links.width,
+                wanted,
+                d_values[number].data_ptr(),
+                d_biases[number].data_ptr(),
+                0 if dx is None else dx.data_ptr() + begin * links.inputs * 4,
+            )
+
+        crew.run([partial(part, number) for number in range(len(tiles))])
+        return (
+            dx,
+            _summed(d_values) if of_values else None,
+            _summed(d_biases) if of_biases else None,
+            None,
         )
-        return dx, d_values if of_values else None, d_biases if of_biases else None, None
 
 
-_apply: Any = _Perceptron.apply
+sparse_mlp: Any = _Perceptron.apply
+"""(x, values, biases, links) -> outputs, on contiguous float32 tensors of the CPU; unchecked."""
+
+
+def _summed(parts: list[Tensor]) -> Tensor:
+    first, *others = parts
+    for other in others:
+        first += other
+    return first
 
 
 def _forward(
-    x: Tensor, values: Tensor, biases: Tensor, links: Links, batch: int, tiles: Tensor, step: int
+    x: Tensor,
+    values: Tensor,
+    biases: Tensor,
+    links: Links,
+    shares: list[tuple[int, int]],
+    tiles: list[Tensor],
+    step: int,
 ) -> Tensor:
     y = torch.empty(*x.shape[:-1], links.outputs, **KIND)
-    perceptron.forward(
-        links.table,
-        values.data_ptr(),
-        biases.data_ptr(),
-        x.data_ptr(),
-        y.data_ptr(),
-        batch,
-        tiles.data_ptr(),
-        step,
-    )
+
+    def part(number: int) -> None:
+        begin, end = shares[number]
+        perceptron.forward(
+            links.table,
+            values.data_ptr(),
+            biases.data_ptr(),
+            x.data_ptr() + begin * links.inputs * 4,
+            y.data_ptr() + begin * links.outputs * 4,
+            end - begin,
+            tiles[number].data_ptr(),
+            step,
+        )
+
+    crew.run([partial(part, number) for number in range(len(shares))])
     return y
 
 
@@ -140,10 +176,11 @@ class SparseMLP(LinkedModule):
         if torch.is_grad_enabled() and (
             x.requires_grad or values.requires_grad or biases.requires_grad
         ):
-            y: Tensor = _apply(x, values, biases, links)
+            y: Tensor = sparse_mlp(x, values, biases, links)
             return y
-        tile = torch.empty(links.tile, **KIND)  # every tile of samples in its turn
-        return _forward(x, values, biases, links, x.numel() // links.inputs, tile, 0)
+        shares = crew.parts(x.numel() // links.inputs, LANES)
+        tiles = [torch.empty(links.tile, **KIND) for _ in shares]  # every tile in its turn
+        return _forward(x, values, biases, links, shares, tiles, 0)
 
     def linears(self) -> list[str]:
         """Return the names of the linear layers that the chain stands for."""
