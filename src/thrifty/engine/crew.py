@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
 
 LEAST = 512
 """Samples of a part: for fewer a second thread costs more than it brings."""
@@ -48,6 +49,14 @@ def run(calls: Sequence[Callable[[], Any]]) -> None:
     last()
     for one in waiting:
         one.result()
+
+
+def summed(parts: Sequence[Tensor]) -> Tensor:
+    """Add up what each thread has summed, into the first and in their order."""
+    first, *others = parts
+    for other in others:
+        first += other
+    return first
 
 
 @cache

@@ -76,21 +76,14 @@ class _Perceptron(torch.autograd.Function):
         crew.run([partial(part, number) for number in range(len(tiles))])
         return (
             dx,
-            _summed(d_values) if of_values else None,
-            _summed(d_biases) if of_biases else None,
+            crew.summed(d_values) if of_values else None,
+            crew.summed(d_biases) if of_biases else None,
             None,
         )
 
 
 sparse_mlp: Any = _Perceptron.apply
 """(x, values, biases, links) -> outputs, on contiguous float32 tensors of the CPU; unchecked."""
-
-
-def _summed(parts: list[Tensor]) -> Tensor:
-    first, *others = parts
-    for other in others:
-        first += other
-    return first
 
 
 def _forward(
