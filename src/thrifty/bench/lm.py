@@ -105,7 +105,6 @@ def _step(
         model=model,
         sparsity=sparsity,
         precision="bfloat16" if precision == "bfloat16" else "float32",
-        kernel="masked" if isinstance(sparsity, DenseConfig) else "blocks",
         record_every=1_000_000,
         evaluate_every=0,
     )

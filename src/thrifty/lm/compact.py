@@ -114,9 +114,10 @@ class Compact:
         optimizer: over all of them. The moments of the matrices move to the compact form, until
             `leave`.
         forms: of the matrices to be compact, by name.
+        masks: of sparse matrices that stay dense, by name.
 
     Attributes:
-        matrices: by name.
+        matrices: the compact ones, by name.
         optimizer: over the values, and over all other parameters, with one state for both forms.
     """
 
@@ -125,8 +126,10 @@ class Compact:
         parameters: Mapping[str, nn.Parameter],
         optimizer: torch.optim.Optimizer,
         forms: Mapping[str, Form],
+        masks: Mapping[str, Tensor],
     ) -> None:
         self._dense = optimizer
+        self._masked = [(parameters[name], mask) for name, mask in masks.items()]
         self._weights = {name: parameters[name] for name in forms}
         self.matrices = {
             name: CompactMatrix(form, nn.Parameter(self._taken(name, form)))
@@ -154,14 +157,20 @@ class Compact:
         return self._weights[name].detach().flatten()[form.flat]
 
     def step(self, clip_norm: float) -> None:
-        """Clip the gradient and take one step of the optimizer.
+        """Mask what is not compact, clip, and take one step of the optimizer.
 
         Args:
             clip_norm: largest 2-norm of all gradients.
         """
+        for weight, mask in self._masked:
+            assert weight.grad is not None, "every matrix has a gradient after backward()"
+            weight.grad.mul_(mask)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, clip_norm)
         self.optimizer.step()
+        with torch.no_grad():
+            for weight, mask in self._masked:
+                weight.mul_(mask)
 
     @torch.no_grad()
     def leave(self) -> None:

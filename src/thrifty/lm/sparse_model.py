@@ -150,7 +150,9 @@ class SparseModel:
             self._forms = make_forms(self.backend, self.topology, self._block)
         if self._forms:
             parameters = dict(self._model.named_parameters())
-            self._compact = Compact(parameters, self._optimizer, self._forms)
+            names = [name for name in self.topology.names if name not in self._forms]
+            masks = {name: self.topology.mask(name) for name in names}
+            self._compact = Compact(parameters, self._optimizer, self._forms, masks)
             self._model.hold(self._compact.matrices)
 
     def _leave(self) -> None:
