@@ -276,7 +276,7 @@ def test_blocks_of_the_engine_refuse_what_they_cannot_read() -> None:
     with pytest.raises(ValueError, match="8 a side do not fit 16 x 32"):
         Blocks(mask, 8)
     form = Blocks(mask, 16)
-    with pytest.raises(ValueError, match="are float32 on the CPU, got torch.float64"):
+    with pytest.raises(ValueError, match=r"are float32 on the CPU, got torch\.float64"):
         form.product(torch.zeros(1, 32).double(), torch.zeros(512))
     with pytest.raises(ValueError, match=r"take \[\.\.\., 32\] and 512 values"):
         form.product(torch.zeros(1, 16), torch.zeros(512))
