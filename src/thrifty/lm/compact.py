@@ -124,7 +124,7 @@ class Compact:
     def __init__(
         self,
         parameters: Mapping[str, nn.Parameter],
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.AdamW,
         forms: Mapping[str, Form],
         masks: Mapping[str, Tensor],
     ) -> None:
@@ -140,7 +140,7 @@ class Compact:
             {**group, "params": [instead.get(id(p), p) for p in group["params"]]}
             for group in optimizer.param_groups
         ]
-        self.optimizer = type(optimizer)(groups)
+        self.optimizer = torch.optim.AdamW(groups)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if id(parameter) not in instead:  # one and the same dictionary

@@ -100,7 +100,7 @@ class SparseModel:
         return self._model
 
     @property
-    def optimizer(self) -> torch.optim.Optimizer:
+    def optimizer(self) -> torch.optim.AdamW:
         """The optimizer in dense form, up to date."""
         self._leave()
         return self._optimizer
@@ -139,7 +139,7 @@ class SparseModel:
         return update
 
     @property
-    def _active(self) -> torch.optim.Optimizer:
+    def _active(self) -> torch.optim.AdamW:
         return self._optimizer if self._compact is None else self._compact.optimizer
 
     def _enter(self) -> None:
