@@ -3,7 +3,7 @@
 | backend | how | needs |
 |---|---|---|
 | dense | the whole matrix, cut links 0 | nothing |
-| block | gathered dense products of the blocks that exist | blocks, of 64 or so |
+| block | gathered dense products, or Triton's kernels on CUDA | blocks, of 64 or so |
 | engine | the engine's kernels, on single links or blocks | CPU, float32 |
 
 Block and engine work between two evolution steps on matrices that are sparse enough (`LEAST_CUT`);
@@ -13,6 +13,7 @@ configuration alone (and from whether the engine can be loaded), so a resumed ru
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Literal
 
 from thrifty.lm.compact import Form, Links
@@ -61,8 +62,11 @@ def choose(config: PretrainingConfig, plan: Plan) -> tuple[Backend, str]:
         return "dense", f"{tokens} tokens of a micro-batch are too few to share out"
     if lacking["engine"] is None:
         return "engine", share
-    if lacking["block"] is None and config.sparsity.block >= 64:
+    blocks = lacking["block"] is None and config.sparsity.block >= 64
+    if blocks and config.device == "cpu":
         return "block", f"{share}; the engine needs {lacking['engine']}"
+    if blocks:
+        return "dense", "products of blocks are not measured on this device: ask for backend block"
     return "dense", f"the engine needs {lacking['engine']}"
 
 
@@ -115,6 +119,11 @@ def make_forms(backend: Backend, topology: Topology, block: int) -> dict[str, Fo
         if int(mask.sum()) <= (1.0 - least) * mask.numel()
     }
     if backend == "block":
+        cuda = any(mask.is_cuda for mask in chosen.values())
+        if cuda and importlib.util.find_spec("triton") is not None:
+            from thrifty.lm.triton_blocks import TritonBlocks
+
+            return {name: TritonBlocks(mask, block) for name, mask in chosen.items()}
         return {name: GatheredBlocks(mask, block) for name, mask in chosen.items()}
     if block == 1:
         return {name: Links(mask) for name, mask in chosen.items()}
