@@ -13,7 +13,6 @@ configuration alone (and from whether the engine can be loaded), so a resumed ru
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Literal
 
 from thrifty.lm.compact import Form, Links
@@ -119,11 +118,10 @@ def make_forms(backend: Backend, topology: Topology, block: int) -> dict[str, Fo
         if int(mask.sum()) <= (1.0 - least) * mask.numel()
     }
     if backend == "block":
-        cuda = any(mask.is_cuda for mask in chosen.values())
-        if cuda and importlib.util.find_spec("triton") is not None:
-            from thrifty.lm.triton_blocks import TritonBlocks
+        from thrifty.lm import triton_blocks
 
-            return {name: TritonBlocks(mask, block) for name, mask in chosen.items()}
+        if any(mask.is_cuda for mask in chosen.values()) and triton_blocks.AVAILABLE:
+            return {name: triton_blocks.TritonBlocks(mask, block) for name, mask in chosen.items()}
         return {name: GatheredBlocks(mask, block) for name, mask in chosen.items()}
     if block == 1:
         return {name: Links(mask) for name, mask in chosen.items()}

@@ -1,4 +1,4 @@
-"""Products with a matrix of blocks as Triton kernels, for CUDA; the extra `triton`.
+"""Products with a matrix of blocks as Triton kernels, for CUDA, whose builds of torch bring Triton.
 
 With tiles of M tokens, blocks of b a side and the layout as data (index arrays, so a new topology
 compiles nothing):
@@ -14,11 +14,10 @@ no bfloat16; on a GPU not measured yet.
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from thrifty.lm.gathered_blocks import flat_places
@@ -29,49 +28,58 @@ __all__ = ["TritonBlocks"]
 _TILE = 64
 """Tokens of a tile."""
 
+AVAILABLE = importlib.util.find_spec("triton") is not None
+"""Whether Triton is installed."""
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _product(  # type: ignore[no-untyped-def]
-    x, values, y, starts, sources, order, tokens, x_width, y_width,
-    B: tl.constexpr, M: tl.constexpr, TURNED: tl.constexpr,
-):  # fmt: skip
-    """Fill a tile of y [M, B]: the sum over blocks of x tiles times blocks, turned for W^T."""
-    row = tl.program_id(1)
-    token = tl.program_id(0) * M + tl.arange(0, M)
-    inside = token[:, None] < tokens
-    k = tl.arange(0, B)
-    total = tl.zeros((M, B), dtype=tl.float32)
-    for j in range(tl.load(starts + row), tl.load(starts + row + 1)):
-        column = tl.load(sources + j) * B + k
-        tile = tl.load(x + token[:, None] * x_width + column[None, :], mask=inside, other=0.0)
-        corner = values + tl.load(order + j) * B * B
-        at = k[None, :] * B + k[:, None] if TURNED else k[:, None] * B + k[None, :]
-        total = tl.dot(tile, tl.load(corner + at), total, input_precision="ieee")
-    goal = y + token[:, None] * y_width + row * B + k[None, :]
-    tl.store(goal, total.to(y.dtype.element_ty), mask=inside)
+if AVAILABLE:
+    import triton
+    import triton.language as tl
 
+    @triton.jit  # type: ignore[untyped-decorator]
+    def _product(  # type: ignore[no-untyped-def]
+        x, values, y, starts, sources, order, tokens, x_width, y_width,
+        B: tl.constexpr, M: tl.constexpr, TURNED: tl.constexpr,
+    ):  # fmt: skip
+        """Fill a tile of y [M, B]: the sum over blocks of x tiles times blocks, turned for W^T."""
+        row = tl.program_id(1)
+        token = tl.program_id(0) * M + tl.arange(0, M)
+        inside = token[:, None] < tokens
+        k = tl.arange(0, B)
+        total = tl.zeros((M, B), dtype=tl.float32)
+        for j in range(tl.load(starts + row), tl.load(starts + row + 1)):
+            column = tl.load(sources + j) * B + k
+            tile = tl.load(x + token[:, None] * x_width + column[None, :], mask=inside, other=0.0)
+            corner = values + tl.load(order + j) * B * B
+            at = k[None, :] * B + k[:, None] if TURNED else k[:, None] * B + k[None, :]
+            total = tl.dot(tile, tl.load(corner + at), total, input_precision="ieee")
+        goal = y + token[:, None] * y_width + row * B + k[None, :]
+        tl.store(goal, total.to(y.dtype.element_ty), mask=inside)
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _gradient(  # type: ignore[no-untyped-def]
-    dy, x, d_values, rows, columns, tokens, y_width, x_width, B: tl.constexpr, M: tl.constexpr
-):
-    """Fill the gradient of one block [B, B]: the sum over tokens of dy' x."""
-    j = tl.program_id(0)
-    k = tl.arange(0, B)
-    above = tl.load(rows + j) * B + k
-    below = tl.load(columns + j) * B + k
-    total = tl.zeros((B, B), dtype=tl.float32)
-    for first in range(0, tokens, M):
-        token = first + tl.arange(0, M)
-        up = tl.load(
-            dy + token[None, :] * y_width + above[:, None], mask=token[None, :] < tokens, other=0.0
-        )
-        tile = tl.load(
-            x + token[:, None] * x_width + below[None, :], mask=token[:, None] < tokens, other=0.0
-        )
-        total = tl.dot(up, tile, total, input_precision="ieee")
-    goal = d_values + j * B * B + k[:, None] * B + k[None, :]
-    tl.store(goal, total.to(d_values.dtype.element_ty))
+    @triton.jit  # type: ignore[untyped-decorator]
+    def _gradient(  # type: ignore[no-untyped-def]
+        dy, x, d_values, rows, columns, tokens, y_width, x_width, B: tl.constexpr, M: tl.constexpr
+    ):
+        """Fill the gradient of one block [B, B]: the sum over tokens of dy' x."""
+        j = tl.program_id(0)
+        k = tl.arange(0, B)
+        above = tl.load(rows + j) * B + k
+        below = tl.load(columns + j) * B + k
+        total = tl.zeros((B, B), dtype=tl.float32)
+        for first in range(0, tokens, M):
+            token = first + tl.arange(0, M)
+            up = tl.load(
+                dy + token[None, :] * y_width + above[:, None],
+                mask=token[None, :] < tokens,
+                other=0.0,
+            )
+            tile = tl.load(
+                x + token[:, None] * x_width + below[None, :],
+                mask=token[:, None] < tokens,
+                other=0.0,
+            )
+            total = tl.dot(up, tile, total, input_precision="ieee")
+        goal = d_values + j * B * B + k[:, None] * B + k[None, :]
+        tl.store(goal, total.to(d_values.dtype.element_ty))
 
 
 class TritonBlocks:
@@ -87,10 +95,13 @@ class TritonBlocks:
             `GatheredBlocks`.
 
     Raises:
+        ImportError: Triton is not installed.
         ValueError: a block size that no kernel has.
     """
 
     def __init__(self, mask: Tensor, block: int) -> None:
+        if not AVAILABLE:
+            raise ImportError("triton is not installed: pip install triton")
         if block < 16 or block & (block - 1):
             raise ValueError(f"blocks on a GPU are a power of two from 16 on, got {block}")
         out, inputs = mask.shape
