@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The study of mixed sparsity, about eight hours on two cores. Idempotent: finished runs are left
-# alone, one that was stopped goes on.
+# The study of mixed sparsity, about eight hours on two cores. Idempotent: rows that are there are
+# not made again, and a run that was stopped goes on.
 #
 #     results/mst/run.sh
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-for script in tuning controls summarise; do
+export OMP_NUM_THREADS=1
+for script in tuning controls parts summarise; do
     python "$here/$script.py"
 done

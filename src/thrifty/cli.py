@@ -356,12 +356,14 @@ def _bench(
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")],
     *,
     json: File = None,
+    reference: File = None,
 ) -> int:
     """Measure speed beside a yardstick; see `thrifty bench list`.
 
     Args:
         name: of the benchmark, or list.
         json: a file for the rows, with versions, hardware and load.
+        reference: a checkout to measure beside ours; lm takes one of nanoGPT.
     """
     from rich.console import Console
 
@@ -374,10 +376,16 @@ def _bench(
     measure = bench.find(name)
     if json is not None:
         schema.check_writable(json)  # before the minutes that measuring takes
-    rows = measure()
+    command, more = f"thrifty bench {name}", {}
+    if reference is not None:
+        if "reference" not in inspect.signature(measure).parameters:
+            raise ValueError(f"the benchmark {name} takes no --reference: leave it out")
+        more["reference"] = reference
+        command += f" --reference {reference.name}"
+    rows = measure(**more)
     Console().print(schema.tables(rows))
     if json is not None:
-        schema.write(json, rows, command=f"thrifty bench {name} --json {json}")
+        schema.write(json, rows, command=f"{command} --json {json}")
         print(f"written: {json}")
     return 0
 

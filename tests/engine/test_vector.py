@@ -129,9 +129,13 @@ def test_every_target_is_right(isa: str) -> None:
     order = list(TARGETS)
     if order.index(isa) < order.index(TARGET.name):
         pytest.skip(f"this processor only runs {TARGET.name}")
-    test = f"{Path(__file__)}::test_a_layer_is_its_masked_matrix"
+    blocks = Path(__file__).with_name("test_panels.py")
+    tests = [
+        f"{Path(__file__)}::test_a_layer_is_its_masked_matrix",
+        f"{blocks}::test_blocks_are_their_masked_matrix",
+    ]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
         env={**os.environ, "THRIFTY_ISA": isa},
         capture_output=True,
         text=True,

@@ -89,10 +89,10 @@ def test_no_matrix_of_all_pairs_is_made(pattern: Pattern, monkeypatch: pytest.Mo
     # T = 256, w = 16: nothing of the size T x T per head, whatever it is called.
     length, window = 256, 16
     sizes = []
-    original = torch.Tensor.masked_fill
+    original = torch.Tensor.masked_fill_
     monkeypatch.setattr(
         torch.Tensor,
-        "masked_fill",
+        "masked_fill_",
         lambda self, *rest: sizes.append(self.numel()) or original(self, *rest),
     )
     fast = F.scaled_dot_product_attention

@@ -10,6 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from thrifty.lm.gpt import GPT, GPTConfig, linear_matrices
+from thrifty.sparse import sparsify
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 
@@ -63,3 +70,15 @@ def test_ranks_agree_also_after_kill_and_resume(tmp_path: Path) -> None:
     resumed = launch(killed)
     assert [result["begin"] for result in resumed] == [8, 8]  # from the last state saved
     assert {result["digest"] for result in (*results, *resumed)} == {results[0]["digest"]}
+
+
+def test_parameters_divided_among_processes_are_refused() -> None:
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    try:
+        config = GPTConfig(layers=1, heads=2, width=16, context=8)
+        model = GPT(config, 20, torch.Generator().manual_seed(0))
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        with pytest.raises(ValueError, match=r"wte\.weight is divided .* DistributedDataParallel"):
+            sparsify(model, sparsity=0.5, where=linear_matrices)
+    finally:
+        dist.destroy_process_group()

@@ -38,6 +38,7 @@ def test_a_dense_run_is_a_plain_pytorch_loop_bit_for_bit(data: str) -> None:
             {"params": others, "weight_decay": 0.0},
         ],
         betas=(0.9, 0.95),
+        fused=True,
     )
     losses = []
     for step in range(1, STEPS + 1):
@@ -145,7 +146,7 @@ def test_clipping_sees_masked_gradients(data: str) -> None:
     experiment = toy(data, "static").build(0)
     experiment._differentiate(1)
     grads = torch.cat([p.grad.flatten() for p in experiment.model.parameters()])
-    experiment.evolution.before(experiment.optimizer)
+    experiment.trained.evolution.before(experiment.trained.optimizer)
     masked = torch.cat([p.grad.flatten() for p in experiment.model.parameters()])
     assert masked.norm() < grads.norm()
     for name in experiment.topology.names:

@@ -40,6 +40,12 @@ def test_constant_sparsity_costs_what_its_links_and_attention_do() -> None:
     assert flops(mst.set()) / flops(mst.dense()) == pytest.approx(0.300, abs=5e-4)
 
 
+def test_rigl_at_equal_flops() -> None:
+    # The sparsity that results/mst/controls.py gives it.
+    cost = flops(mst.rigl(sparsity=0.8633)) / flops(mst.dense())
+    assert cost == pytest.approx(0.25, rel=0.02)
+
+
 def test_the_released_setting() -> None:
     config = mst.gpt2()
     tokens = config.batch_size * config.micro_batches * config.model.context

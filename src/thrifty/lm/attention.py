@@ -21,7 +21,7 @@ than dense attention.
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -170,18 +170,58 @@ def _summaries(q: Tensor, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Te
     """The last position of every earlier block."""
     q = q.unflatten(2, (-1, window))
     blocks = q.shape[2]
-    k, v = (x[:, :, None, window - 1 :: window] for x in (k, v))
+    last = (x[:, :, None, window - 1 :: window] for x in (k, v))
+    k, v = (x.expand(-1, -1, blocks, -1, -1) for x in last)
     earlier = torch.ones(blocks, blocks, dtype=torch.bool, device=q.device).tril(-1)
     out, level = _attention(q, k, v, earlier[:, None, :])
     return out.flatten(2, 3), level.flatten(2, 3)
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Attend where `seen`; return the outputs and the log-sum-exp of the scores [..., 1]."""
-    scores = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
-    scores = scores.masked_fill(~seen, _NOWHERE)
-    level = scores.logsumexp(-1, keepdim=True)
-    return (scores - level).exp().to(v.dtype) @ v, level
+    """Attend where `seen`; return the outputs and the log-sum-exp of the scores [..., 1].
+
+    q, k and v have equal leading dimensions; `seen` is broadcast to the scores.
+    """
+    out, level = _attended(q, k, v, ~seen)
+    return out, level
+
+
+class _Attention(torch.autograd.Function):
+    """Attention with its log-sum-exp, whose gradient counts: what is merged depends on both.
+
+    With P the weights, dS = P (dO V' - sum(dO O) + dL). Weights are made in place and kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        weights = (q @ k.transpose(-1, -2)).float().mul_(1.0 / math.sqrt(q.shape[-1]))
+        weights.masked_fill_(hidden, _NOWHERE)
+        level = weights.amax(-1, keepdim=True)
+        total = weights.sub_(level).exp_().sum(-1, keepdim=True)
+        weights.div_(total)
+        level += total.log_()
+        weights = weights.to(v.dtype)
+        out = weights @ v
+        ctx.save_for_backward(q, k, v, weights, out)
+        return out, level
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, weights, out = ctx.saved_tensors
+        d_out, d_level = gradients
+        d_scores = (d_out @ v.transpose(-1, -2)).float()
+        d_scores -= (d_out * out).float().sum(-1, keepdim=True) - d_level
+        d_scores.mul_(weights).mul_(1.0 / math.sqrt(q.shape[-1]))
+        d_scores = d_scores.to(v.dtype)
+        return (
+            d_scores @ k,
+            d_scores.transpose(-1, -2) @ q,
+            weights.transpose(-1, -2) @ d_out,
+            None,
+        )
+
+
+_attended: Any = _Attention.apply
 
 
 def _merge(near: tuple[Tensor, Tensor], far: tuple[Tensor, Tensor]) -> Tensor:

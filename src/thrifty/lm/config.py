@@ -129,9 +129,9 @@ class PretrainingConfig:
     """Micro-batches whose gradients make one step."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward and backward pass; weights and moments are float32."""
-    kernel: Literal["masked", "blocks"] = "masked"
-    """Products of sparse matrices: masked dense, or block by block, which skips work where the
-    blocks are large (sparsity.block)."""
+    backend: Literal["auto", "dense", "block", "engine"] = "auto"
+    """What multiplies by sparse matrices: dense with cut links 0, gathered blocks
+    (sparsity.block), the engine's kernels (CPU, float32), or auto, what is fastest."""
     device: str = "cpu"
     """Where it runs: cpu, cuda."""
     evaluate_every: int | None = None
@@ -251,7 +251,5 @@ def check(config: PretrainingConfig) -> None:
     for name, value in share:
         if value is not None and not 0.0 <= value <= 1.0:
             raise ValueError(f"{name} must lie in [0, 1], got {value}")
-    if config.kernel == "blocks" and getattr(sparsity, "block", 1) == 1:
-        raise ValueError("the kernel blocks needs blocks: set sparsity.block to 64 or so")
     if not optimizer.clip_norm > 0.0:
         raise ValueError(f"optimizer.clip_norm must be more than 0, got {optimizer.clip_norm}")

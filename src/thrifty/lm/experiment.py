@@ -25,28 +25,14 @@ from torch import Tensor
 
 from thrifty.lm import tokens
 from thrifty.lm.attention import kept
-from thrifty.lm.block_linear import BlockLayout
-from thrifty.lm.config import ConstantConfig, DenseConfig, PhasesConfig, PretrainingConfig
-from thrifty.lm.gpt import GPT, linear_matrices
+from thrifty.lm.config import ConstantConfig, PhasesConfig, PretrainingConfig
+from thrifty.lm.gpt import GPT
 from thrifty.lm.ledger import Convention, Costs, training_flops
-from thrifty.lm.optimizer import make_optimizer, rate
+from thrifty.lm.optimizer import rate
 from thrifty.lm.plan import make_plan
 from thrifty.lm.sampling import continued
-from thrifty.sparse import (
-    GrowthRule,
-    Topology,
-    TopologyEvolution,
-    TopologyUpdate,
-    block_subset,
-    er,
-    gradient,
-    in_blocks,
-    random,
-    sparsify,
-    split,
-    subset,
-    top,
-)
+from thrifty.lm.sparse_model import SparseModel
+from thrifty.sparse import Topology, TopologyUpdate
 
 Record = dict[str, Any]
 
@@ -64,8 +50,7 @@ class Pretraining:
     Attributes:
         config: resolved.
         step: optimizer steps done.
-        model: what is trained.
-        topology: its masks; without names where the run is dense.
+        trained: the model with its masks and its optimizer.
         plan: schedule, attention and phases.
 
     Raises:
@@ -84,21 +69,8 @@ class Pretraining:
             stream.check(vocabulary=known.size, context=config.model.context)
         self._lengths = torch.from_numpy(known.lengths)
         self.plan = make_plan(config, known.size)
-        generator = torch.Generator().manual_seed(self._seeds[0])
-        self.model = GPT(config.model, known.size, generator).to(_device(config.device))
-        self._block = getattr(config.sparsity, "block", 1)
-        self.topology = self._sparsified()
-        self.evolution = TopologyEvolution(
-            self.topology,
-            self.plan.schedule,
-            grow=_growth(config),
-            moments=config.optimizer.moments,
-            block=self._block,
-            seed=self._seeds[2],
-        )
-        self.optimizer = make_optimizer(self.model, config.optimizer)
+        self.trained = SparseModel(config, self.plan, known.size, self._seeds)
         self._costs = {name: Costs.of(config.model, known.size, name) for name in _CONVENTIONS}
-        self._layouts: dict[str, BlockLayout] | None = None  # None: to be made from the masks
         self.step = 0
         self._began = self._ended = False
         self._flops = dict.fromkeys(_CONVENTIONS, 0.0)
@@ -108,21 +80,15 @@ class Pretraining:
         self._last: Record = {}
         self._pending: deque[Record] = deque()
 
-    def _sparsified(self) -> Topology:
-        sparsity = self.config.sparsity
-        if isinstance(sparsity, DenseConfig):
-            return sparsify(self.model, sparsity=0.0)
-        topology = sparsify(
-            self.model,
-            sparsity=self.plan.schedule,
-            allocate=in_blocks(er, sparsity.block),
-            initial=subset if sparsity.block == 1 else block_subset(sparsity.block),
-            where=linear_matrices,
-            generator=torch.Generator().manual_seed(self._seeds[1]),
-        )
-        for phase in self.plan.phases.phases if self.plan.phases else ():
-            topology.budget(1.0 - phase.end)  # what blocks cannot reach is refused now, not then
-        return topology
+    @property
+    def model(self) -> GPT:
+        """What is trained, in dense form."""
+        return self.trained.model
+
+    @property
+    def topology(self) -> Topology:
+        """Its masks; without names where the run is dense."""
+        return self.trained.topology
 
     # ------------------------------------------------------------------ the stream
 
@@ -172,6 +138,8 @@ class Pretraining:
             held_out_tokens=len(self.tokens.held_out),
             precision=config.precision,
             device=config.device,
+            backend=self.trained.backend,
+            backend_reason=self.trained.reason,
             ultra_density=self.plan.phases.phases[1].end if self.plan.phases else None,
             attention=self.plan.pattern,
             window=self.plan.window,
@@ -200,16 +168,13 @@ class Pretraining:
         config, step = self.config, self.step + 1
         density = 1.0 - self.topology.sparsity
         loss = self._differentiate(step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(config, self.plan, step)
         pattern, window = self.plan.attention(step)
-        update = self.evolution.step(self.optimizer, clip_norm=config.optimizer.clip_norm)
+        update = self.trained.step(step)
         self._count(step, density, kept(pattern, config.model.context, window))
         self.step = step
         self._losses[0] += loss
         self._losses[1] += 1.0
         if update is not None:
-            self._layouts = None
             self._exchanged(update)
         if step % (config.record_every or 1) == 0 or step == config.steps:
             self._progress()
@@ -228,10 +193,8 @@ class Pretraining:
     def _differentiate(self, step: int) -> float:
         """Leave the mean gradient of the step's micro-batches in place; return the mean loss."""
         config = self.config
-        self.optimizer.zero_grad(set_to_none=True)
-        self.model.pattern, self.model.window = self.plan.attention(step)
-        # Where links grow, the gradient is wanted for all of them.
-        self.model.lay_out({} if self.plan.takes_dense_gradient(step) else self._live_blocks())
+        model = self.trained.in_training(step)
+        model.pattern, model.window = self.plan.attention(step)
         inputs, targets = self.tokens.training.batch(
             config.batch_size * config.micro_batches,
             config.model.context,
@@ -243,7 +206,7 @@ class Pretraining:
             inputs.split(config.batch_size), targets.split(config.batch_size), strict=True
         ):
             with self._arithmetic():
-                loss = self.model.loss(ids.to(config.device), wanted.to(config.device))
+                loss = model.loss(ids.to(config.device), wanted.to(config.device))
             (loss / config.micro_batches).backward()
             total += float(loss.detach())
         if not math.isfinite(total):
@@ -253,23 +216,11 @@ class Pretraining:
             )
         return total / config.micro_batches
 
-    def _live_blocks(self) -> dict[str, BlockLayout]:
-        """Return which blocks exist in every matrix that is sparse enough to skip the others."""
-        if self.config.kernel == "masked":
-            return {}
-        if self._layouts is None:
-            masks = {name: self.topology.mask(name) for name in self.topology.names}
-            self._layouts = {
-                name: BlockLayout(mask, self._block)
-                for name, mask in masks.items()
-                if 2 * int(mask.sum()) <= mask.numel()
-            }
-        return self._layouts
-
     def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
         if self.config.precision == "float32":
             return contextlib.nullcontext()
-        return torch.autocast(_device(self.config.device).type, dtype=torch.bfloat16)
+        device = torch.device(self.config.device).type
+        return torch.autocast(device, dtype=torch.bfloat16)
 
     def _count(self, step: int, density: float, share: float) -> None:
         """Add the FLOPs of a step, with the links and the attention that it had."""
@@ -289,10 +240,8 @@ class Pretraining:
         most = len(self.tokens.held_out) if last else config.evaluation_tokens
         strips = self.tokens.held_out.strips(4 * config.batch_size, config.model.context, most)
         number = int(self._evaluated[0])
-        self.model.pattern, self.model.window = self.plan.attention(max(1, self.step))
-        self.model.lay_out(self._live_blocks())
         ids, wanted = strips[number]
-        nats = self._nats(ids, wanted)
+        nats = self._nats(self._seeing(self.trained.in_evaluation()), ids, wanted)
         added = (1.0, nats, wanted.numel(), int(self._lengths[wanted].sum()))
         self._evaluated = [a + b for a, b in zip(self._evaluated, added, strict=True)]
         if number + 1 < len(strips):
@@ -307,10 +256,15 @@ class Pretraining:
         }
         self._record("evaluation", **self._last, **self._spent())
 
+    def _seeing(self, model: GPT) -> GPT:
+        """Give a model the attention of the last step."""
+        model.pattern, model.window = self.plan.attention(max(1, self.step))
+        return model
+
     @torch.no_grad()
-    def _nats(self, ids: Tensor, wanted: Tensor) -> float:
+    def _nats(self, model: GPT, ids: Tensor, wanted: Tensor) -> float:
         with self._arithmetic():
-            logits = self.model(ids.to(self.config.device))
+            logits = model(ids.to(self.config.device))
         targets = wanted.to(self.config.device).flatten()
         losses = F.cross_entropy(logits.flatten(0, 1).float(), targets, reduction="none")
         return float(losses.double().sum())
@@ -322,7 +276,7 @@ class Pretraining:
         generator = torch.Generator().manual_seed(self._seeds[3])
         vocabulary = self.tokens.vocabulary
         drawn = continued(
-            self.model,
+            self._seeing(self.model),
             [vocabulary.end_of_text],
             self.config.sample_tokens,
             temperature=self.config.temperature,
@@ -341,7 +295,7 @@ class Pretraining:
         self._record(
             "train",
             loss=loss / steps,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
+            learning_rate=rate(self.config, self.plan, self.step),
             density=1.0 - self.topology.sparsity,
             phase=self.plan.phase(self.step),
             tokens=self.step * self._tokens_per_step,
@@ -378,10 +332,7 @@ class Pretraining:
             "sample_due": self._sample_due,
             "last": dict(self._last),
             "pending": list(self._pending),
-            "model": {name: value.clone() for name, value in self.model.state_dict().items()},
-            "optimizer": self.optimizer.state_dict(),
-            "topology": self.topology.state_dict(),
-            "evolution": self.evolution.state_dict(),
+            **self.trained.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -390,14 +341,7 @@ class Pretraining:
         Raises:
             ValueError: it belongs to another configuration.
         """
-        try:
-            self.model.load_state_dict(state["model"])
-        except RuntimeError as problem:
-            raise ValueError(f"the state is of another model: {problem}") from None
-        self.topology.load_state_dict(state["topology"])
-        self._layouts = None
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.evolution.load_state_dict(state["evolution"])
+        self.trained.load_state_dict(state)
         self.step = state["step"]
         self._began, self._ended = state["began"], state["ended"]
         self._flops, self._losses = dict(state["flops"]), list(state["losses"])
@@ -407,15 +351,6 @@ class Pretraining:
         self._pending = deque(state["pending"])
 
 
-def _growth(config: PretrainingConfig) -> GrowthRule:
-    rules = {
-        "mixed": split((gradient, 3), (random, 1)),
-        "gradient": top(gradient),
-        "random": top(random),
-    }
-    return rules[getattr(config.sparsity, "grow", "gradient")]
-
-
 def _name(config: PretrainingConfig) -> str:
     sparsity = config.sparsity
     if isinstance(sparsity, PhasesConfig):
@@ -423,11 +358,3 @@ def _name(config: PretrainingConfig) -> str:
     if isinstance(sparsity, ConstantConfig):
         return f"GPT-2 at sparsity {sparsity.sparsity:g}"
     return "GPT-2"
-
-
-def _device(name: str) -> torch.device:
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as problem:
-        reason = str(problem).splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used here ({reason}): use cpu") from None

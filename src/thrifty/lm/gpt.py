@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thrifty.lm.attention import Pattern, attend
-from thrifty.lm.block_linear import BlockLayout, BlockLinear, block_linear
+from thrifty.lm.compact import CompactMatrix, SparseLinear
 
 __all__ = ["GPT", "GPTConfig", "linear_matrices"]
 
@@ -67,7 +67,7 @@ class GPT(nn.Module):
         vocabulary: as given.
         pattern: who sees whom in attention, in every head of every block.
         window: of the pattern, in positions.
-        head: which blocks of the head exist; None multiplies it whole.
+        head: the token matrix as its links alone; None takes it whole.
     """
 
     def __init__(self, config: GPTConfig, vocabulary: int, generator: torch.Generator) -> None:
@@ -77,7 +77,7 @@ class GPT(nn.Module):
         self.config, self.vocabulary = config, vocabulary
         self.pattern: Pattern = "dense"
         self.window = 0
-        self.head: BlockLayout | None = None
+        self.head: CompactMatrix | None = None
         rows = -(-vocabulary // config.padding) * config.padding
         self.wte = nn.Embedding(rows, config.width)
         self.wpe = nn.Embedding(config.context, config.width)
@@ -125,25 +125,27 @@ class GPT(nn.Module):
         length = ids_BT.shape[1]
         if length > self.config.context:
             raise ValueError(f"{length} positions are more than the context {self.config.context}")
-        x_BTC = self.wte(ids_BT) + self.wpe.weight[:length]
+        tokens = self.wte.weight if self.head is None else self.head.dense()
+        x_BTC = F.embedding(ids_BT, tokens) + self.wpe.weight[:length]
         for block in self.blocks:
             x_BTC = block(x_BTC, self.pattern, self.window)
         normed: Tensor = self.norm(x_BTC)
         return normed
 
     def _head(self, x: Tensor) -> Tensor:
-        return block_linear(x, self.wte.weight, None, self.head)[..., : self.vocabulary]
+        logits = F.linear(x, self.wte.weight) if self.head is None else self.head.product(x)
+        return logits[..., : self.vocabulary]
 
-    def lay_out(self, layouts: Mapping[str, BlockLayout]) -> None:
-        """Say which blocks exist, so that products skip the others.
+    def hold(self, matrices: Mapping[str, CompactMatrix]) -> None:
+        """Use matrices as their links alone.
 
         Args:
-            layouts: by the weight's name; a matrix that is not there is multiplied whole.
+            matrices: by the weight's name; one that is not there is used whole.
         """
-        self.head = layouts.get("wte.weight")
+        self.head = matrices.get("wte.weight")
         for name, module in self.named_modules():
-            if isinstance(module, BlockLinear):
-                module.layout = layouts.get(f"{name}.weight")
+            if isinstance(module, SparseLinear):
+                module.compact = matrices.get(f"{name}.weight")
 
 
 class Block(nn.Module):
@@ -158,11 +160,11 @@ class Block(nn.Module):
         width, biases = config.width, config.biases
         self.heads = config.heads
         self.norm1 = nn.LayerNorm(width, bias=biases)
-        self.qkv = BlockLinear(width, 3 * width, bias=biases)
-        self.out = BlockLinear(width, width, bias=biases)
+        self.qkv = SparseLinear(width, 3 * width, bias=biases)
+        self.out = SparseLinear(width, width, bias=biases)
         self.norm2 = nn.LayerNorm(width, bias=biases)
-        self.up = BlockLinear(width, 4 * width, bias=biases)
-        self.down = BlockLinear(4 * width, width, bias=biases)
+        self.up = SparseLinear(width, 4 * width, bias=biases)
+        self.down = SparseLinear(4 * width, width, bias=biases)
 
     def forward(self, x_BTC: Tensor, pattern: Pattern, window: int) -> Tensor:
         """Return the stream after this block, [B, T, C]."""

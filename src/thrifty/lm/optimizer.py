@@ -32,6 +32,7 @@ def make_optimizer(model: GPT, config: OptimizerConfig) -> torch.optim.AdamW:
         ],
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
+        fused=True,
     )
 
 

@@ -1,0 +1,150 @@
+"""What the scripts here share: one run of a recipe, in a folder of its own, and its row.
+
+A task is a recipe with its arguments, a variant of its configuration and a seed. Its run lies in a
+folder that is resumed where it was stopped, and its row is appended when it is finished, so
+repeating a command goes on. Two runs at a time, one thread each, see the same tokens in the same
+order where seed and batch are equal. Nothing was tuned on seeds below 1000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from thrifty.lm.gpt import GPTConfig
+from thrifty.recipes import mst
+from thrifty.runs import Run, execute, read_records, tasks
+
+Task = dict[str, Any]
+HERE = Path(__file__).parent
+STEPS = 2500
+"""Steps of a run at full length: 5.1 million tokens."""
+_TOY = GPTConfig(layers=1, heads=2, width=32, context=256, biases=False)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where rows and runs lie, how long runs are, and how many are made at a time."""
+
+    out: Path
+    runs: Path
+    steps: int
+    processes: int
+    toy: bool
+
+
+def study(about: str | None) -> Study:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--toy", action="store_true", help="tiny models, to try the script")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of the CSV files")
+    parser.add_argument("--runs", type=Path, default=Path("runs/mst"), help="folder of the runs")
+    parser.add_argument("--processes", type=int, default=2, help="runs at a time")
+    given = parser.parse_args()
+    return Study(given.out, given.runs, 20 if given.toy else STEPS, given.processes, given.toy)
+
+
+def task(
+    recipe: str,
+    seed: int,
+    steps: int,
+    arguments: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Task:
+    """Return a task.
+
+    Args:
+        recipe: its name in `thrifty.recipes.mst`.
+        seed: of the run.
+        steps: of a run at full length; `dense_steps` takes a quarter.
+        arguments: more arguments of the recipe.
+        changes: of the configuration, "optimizer.learning_rate" or "sparsity.grow" for example;
+            "sparsity.interval" is the share of the run between two exchanges of links.
+    """
+    return {
+        "recipe": recipe,
+        "arguments": json.dumps(arguments or {}, sort_keys=True),
+        "changes": json.dumps(changes or {}, sort_keys=True),
+        "steps": steps // 4 if recipe == "dense_steps" else steps,
+        "seed": seed,
+    }
+
+
+def complete(name: str, wanted: Iterable[Task], of: Study) -> list[tasks.Row]:
+    """Make the rows that a CSV file lacks and return all."""
+    path = of.out / f"{name}.csv"
+    return tasks.complete(
+        path, wanted, partial(work, runs=of.runs, toy=of.toy), processes=of.processes
+    )
+
+
+def configuration(one: Task, *, toy: bool) -> Any:
+    """Return the configuration of a task."""
+    arguments = {"steps": one["steps"], **json.loads(one["arguments"])}
+    config = getattr(mst, one["recipe"])(**arguments)
+    parts: dict[str, dict[str, Any]] = {"optimizer": {}, "sparsity": {}, "model": {}}
+    for name, value in json.loads(one["changes"]).items():
+        part, _, field = name.partition(".")
+        if field == "interval":
+            field, value = "update_every", max(1, round(value * one["steps"]))
+        parts[part][field] = value
+    for part, changed in parts.items():
+        config = replace(config, **{part: replace(getattr(config, part), **changed)})
+    if toy:
+        config = replace(config, model=_TOY, batch_size=2, evaluation_tokens=1024, sample_tokens=0)
+        if config.sparsity.kind == "phases":
+            config = replace(config, sparsity=replace(config.sparsity, block=1, flops=0.7))
+    return config
+
+
+def work(one: Task, *, runs: Path, toy: bool) -> Task:
+    """Run (or resume) a task and return what a table holds of it."""
+    words = (one["recipe"], one["arguments"], one["changes"], one["steps"], one["seed"])
+    name = "-".join("".join(c for c in str(word) if c.isalnum() or c in "._") for word in words)
+    config = configuration(one, toy=toy)
+    arguments = {"steps": one["steps"], **json.loads(one["arguments"])}
+    run = Run(
+        recipe=f"mst.{one['recipe']}",
+        arguments=arguments,
+        config=config,
+        seed=one["seed"],
+        directory=runs / name.strip("-"),
+        threads=1,
+    )
+    outcome = execute(run, progress=False)
+    if outcome.status != "done":
+        raise KeyboardInterrupt
+    return row_of(list(read_records(run.directory)))
+
+
+def row_of(records: list[Mapping[str, Any]]) -> Task:
+    """Return what a table holds of a run's records."""
+    start = records[0]
+    evaluations = [record for record in records if record["kind"] == "evaluation"]
+    last, before = evaluations[-1], evaluations[:-1]
+    return {
+        "loss": round(last["loss"], 5),
+        "bits_per_byte": round(last["bits_per_byte"], 5),
+        # The last evaluation takes all held-out tokens: the others are compared alone.
+        "rise": round(before[-1]["loss"] - min(one["loss"] for one in before), 5),
+        "parameters": start["parameters"],
+        "ultra_density": start["ultra_density"],
+        "backend": start["backend"],
+        "flops": last["flops_square"],
+        "flops_causal": last["flops_causal"],
+        "flops_ratio": round(start["flops_ratio"]["square"], 5),
+        "seconds": round(records[-1]["wall_seconds"], 1),
+    }
+
+
+def tuned(recipe: str, out: Path) -> dict[str, Any]:
+    """Return the changes that tuning has chosen for a recipe; none where it has not been done."""
+    path = out / "tuning.toml"
+    found = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return dict(found.get(recipe, {}))
