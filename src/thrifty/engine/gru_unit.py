@@ -71,9 +71,7 @@ def _all(number: float) -> ir.Constant:
 def _pieces() -> list[list[int]]:
     """First lanes of the vectors that are in registers at once."""
     size = _TOGETHER * TARGET.width
-    return [
-        list(range(start, start + size, TARGET.width)) for start in range(0, LANES, size)
-    ]
+    return [list(range(start, start + size, TARGET.width)) for start in range(0, LANES, size)]
 
 
 def _cut(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:

@@ -18,7 +18,6 @@ from thrifty.engine.noise import exp32
 from thrifty.engine.partials import SUM_BYTES, add_layer, add_up
 from thrifty.engine.perceptron import (
     BIAS,
-    OUT,
     RELU,
     ROW_BYTES,
     floats_at,
@@ -121,7 +120,9 @@ def _slopes(agents, embed, slope, q, w1, w2, hidden, d_w1, d_b1, d_w2, d_q):
 
 
 @entry
-def forward(table, begins, parameters, agents, embed, values, state, width, samples, total, scratch):
+def forward(
+    table, begins, parameters, agents, embed, values, state, width, samples, total, scratch
+):
     """Fill the joint values.
 
     Args:

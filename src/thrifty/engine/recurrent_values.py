@@ -13,13 +13,12 @@ memory traffic. Callers own validated, contiguous arrays and pass addresses.
 
 from __future__ import annotations
 
-import heapq
 import numpy as np
 from numba import carray, njit
 
 from thrifty.engine.cache import COMPILE, entry
-from thrifty.engine.isa import TARGET
 from thrifty.engine.gru_unit import gru_unit, gru_unit_back
+from thrifty.engine.isa import TARGET
 from thrifty.engine.partials import SUM_BYTES, add_layer, add_up, links_of
 from thrifty.engine.perceptron import (
     BIAS,

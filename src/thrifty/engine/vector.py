@@ -32,6 +32,7 @@ _FLOAT_BYTES = 4
 
 
 def splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
+    """Return a vector of equal floats."""
     width = TARGET.width
     undefined = ir.Constant(_VECTOR, ir.Undefined)
     one = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
@@ -49,11 +50,13 @@ def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -
 
 
 def float_at(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
+    """Load a float by its index."""
     pointer = builder.inttoptr(address, _F32.as_pointer())
     return builder.load(builder.gep(pointer, [index]), align=4)
 
 
 def int_at(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
+    """Load an int32 by its index, as int64."""
     pointer = builder.inttoptr(address, _I32.as_pointer())
     return builder.zext(builder.load(builder.gep(pointer, [index]), align=4), _I64)
 
@@ -64,14 +67,17 @@ def _vector_pointer(builder: ir.IRBuilder, address: ir.Value, byte: int) -> ir.V
 
 
 def load(builder: ir.IRBuilder, address: ir.Value, lane: int) -> ir.Value:
+    """Load the vector that begins at a lane of a row."""
     return builder.load(_vector_pointer(builder, address, lane * _FLOAT_BYTES), align=4)
 
 
 def store(builder: ir.IRBuilder, value: ir.Value, address: ir.Value, lane: int) -> None:
+    """Store a vector that begins at a lane of a row."""
     builder.store(value, _vector_pointer(builder, address, lane * _FLOAT_BYTES), align=4)
 
 
 def row_address(builder: ir.IRBuilder, base: ir.Value, row: ir.Value) -> ir.Value:
+    """Return the address of a row of a tile."""
     return builder.add(base, builder.mul(row, ir.Constant(_I64, LANES * _FLOAT_BYTES)))
 
 
@@ -194,9 +200,7 @@ def input_gradient_row(
                     builder.store(builder.select(open_, builder.load(total), _zero()), total)
             with builder.if_then(add):
                 for lane, total in zip(lanes, sums, strict=True):
-                    builder.store(
-                        builder.fadd(builder.load(total), load(builder, dx, lane)), total
-                    )
+                    builder.store(builder.fadd(builder.load(total), load(builder, dx, lane)), total)
             for lane, total in zip(lanes, sums, strict=True):
                 store(builder, builder.load(total), dx, lane)
         return context.get_dummy_value()

@@ -1,13 +1,13 @@
 """A team's networks in compact form on the engine; links move on the reference's own modules.
 
 `CompiledValue` takes the place of a `SparseValue`. Most updates run on the links alone. Where links
-are about to move, and where somebody wants the state, the reference is brought up to date, optimizer
-included (`thrifty.engine.twin`); the update in which they move is the reference's. So masks, moments
-and checkpoints are the reference's, and a run goes from one backend to the other through its
-checkpoint.
+are about to move, and where somebody wants the state, the reference is brought up to date,
+optimizer included (`thrifty.engine.twin`); the update in which they move is the reference's. So
+masks, moments and checkpoints are the reference's, and a run goes from one backend to the other
+through its checkpoint.
 
-Agents and QMIX's mixer are one operation each (`thrifty.marl.operations`); the unrestricted mixer of
-Weighted QMIX runs as `thrifty.engine.modules` makes it, and a part without masks as it is.
+Agents and QMIX's mixer are one operation each (`thrifty.marl.operations`); the unrestricted mixer
+of Weighted QMIX runs as `thrifty.engine.modules` makes it, and a part without masks as it is.
 """
 
 from __future__ import annotations

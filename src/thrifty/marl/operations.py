@@ -1,7 +1,7 @@
 """A team's networks as single torch operations on the engine's kernels.
 
-`AgentsOperation` is a whole pass of recurrent agents over the episodes of a minibatch, padding left
-out; `MixerOperation` is QMIX's mixer with its hypernetworks. Both read the compact networks of
+`CompiledAgents` pass over the episodes of a minibatch, padding left out, in one operation a
+network; `CompiledMixer` is QMIX's mixer with its hypernetworks. Both read the compact networks of
 `thrifty.engine.modules`, whose parameters stay torch's, and have no second derivatives. Float32 on
 the CPU.
 
@@ -62,7 +62,12 @@ class Sequences(NamedTuple):
 
     @classmethod
     def of(
-        cls, observation: Tensor, last_action: Tensor, lengths: Ints, actions: int, agent: int | None
+        cls,
+        observation: Tensor,
+        last_action: Tensor,
+        lengths: Ints,
+        actions: int,
+        agent: int | None,
     ) -> Sequences:
         """Lay out the sequences of all agents or of one.
 
@@ -160,7 +165,7 @@ class CompiledAgent:
         return on.lanes, on.seen, seen, width, on.last_action, on.actions, N, B * N
 
 
-class AgentsOperation(torch.autograd.Function):
+class _Agents(torch.autograd.Function):
     """The operation (parameters) -> values of all steps."""
 
     @staticmethod
@@ -250,7 +255,7 @@ class CompiledMixer:
         return self.forward(value, state)
 
 
-class MixerOperation(torch.autograd.Function):
+class _Mixer(torch.autograd.Function):
     """The operation (individual values, parameters) -> joint values; states have no gradient."""
 
     @staticmethod
@@ -268,8 +273,8 @@ class MixerOperation(torch.autograd.Function):
         return (None, d_value, None, *rest)
 
 
-_mix: Any = MixerOperation.apply
-_pass: Any = AgentsOperation.apply
+_mix: Any = _Mixer.apply
+_pass: Any = _Agents.apply
 
 
 class CompiledAgents:
@@ -282,10 +287,14 @@ class CompiledAgents:
     def __init__(self, nets: Sequence[CompiledAgent]) -> None:
         self.nets = list(nets)
 
-    def _each(self, *given: Any) -> list[tuple[CompiledAgent, Sequences]]:
-        if len(self.nets) == 1:
-            return [(self.nets[0], Sequences.of(*given, None))]
-        return [(net, Sequences.of(*given, n)) for n, net in enumerate(self.nets)]
+    def _each(
+        self, observation: Tensor, last_action: Tensor, lengths: Ints, actions: int
+    ) -> list[tuple[CompiledAgent, Sequences]]:
+        alone = len(self.nets) == 1
+        return [
+            (net, Sequences.of(observation, last_action, lengths, actions, None if alone else n))
+            for n, net in enumerate(self.nets)
+        ]
 
     def __call__(self, inputs: AgentInputs) -> Tensor:
         """Return the values at all observations of a minibatch, [T + 1, B, N, U]; 0 at padding."""

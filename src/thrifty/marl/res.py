@@ -30,7 +30,6 @@ from thrifty.marl.returns import masked_mean, td_lambda
 from thrifty.marl.team import Spec
 from thrifty.sparse import TopologyUpdate
 
-
 Joint = Callable[[Tensor, Tensor], Tensor]
 """From individual values [..., N] and states [..., S] to joint values [...]."""
 
