@@ -108,15 +108,22 @@ class Rollout:
 
 
 class Played(NamedTuple):
-    """An episode without exploration."""
+    """An episode that was played to its end."""
 
     total: float
     length: int
     won: bool
 
 
-def play(team: Team, learner: Learner, *, discount: float = 1.0) -> list[Played]:
-    """Play one greedy episode in every copy, from its beginning to its end.
+def play(
+    team: Team,
+    learner: Learner,
+    *,
+    discount: float = 1.0,
+    epsilon: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> list[Played]:
+    """Play one episode in every copy, from its beginning to its end.
 
     Copies that are done wait: what they go on with does not count.
 
@@ -124,6 +131,8 @@ def play(team: Team, learner: Learner, *, discount: float = 1.0) -> list[Played]
         team: freshly begun.
         learner: acts.
         discount: of the returns, per step.
+        epsilon: chance of a random action; 0 is greedy.
+        rng: of these; needed where epsilon is not 0.
     """
     E = team.copies
     memory = learner.memory(E)
@@ -131,7 +140,9 @@ def play(team: Team, learner: Learner, *, discount: float = 1.0) -> list[Played]
     going_E, won_E = np.ones(E, bool), np.zeros(E, bool)
     while going_E.any():
         seen = team.seen
-        action_EN, memory = learner.act(seen.observation, seen.available, memory)
+        action_EN, memory = learner.act(
+            seen.observation, seen.available, memory, epsilon=epsilon, rng=rng
+        )
         outcome = team.step(action_EN)
         total_E += np.where(going_E, discount**length_E * outcome.reward, 0.0)
         length_E += going_E
