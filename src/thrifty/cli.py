@@ -356,12 +356,14 @@ def _bench(
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")],
     *,
     json: File = None,
+    reference: File = None,
 ) -> int:
     """Measure speed beside a yardstick; see `thrifty bench list`.
 
     Args:
         name: of the benchmark, or list.
         json: a file for the rows, with versions, hardware and load.
+        reference: for marl: a checkout of JaxMARL, whose QMIX runs as the other side.
     """
     from rich.console import Console
 
@@ -374,10 +376,14 @@ def _bench(
     measure = bench.find(name)
     if json is not None:
         schema.check_writable(json)  # before the minutes that measuring takes
-    rows = measure()
+    given = {} if reference is None else {"reference": reference}
+    if given and "reference" not in inspect.signature(measure).parameters:
+        raise ValueError(f"the benchmark {name} has no --reference: leave it out")
+    rows = measure(**given)
     Console().print(schema.tables(rows))
     if json is not None:
-        schema.write(json, rows, command=f"thrifty bench {name} --json {json}")
+        command = f"thrifty bench {name} --json {json}{' --reference PATH' if given else ''}"
+        schema.write(json, rows, command=command)
         print(f"written: {json}")
     return 0
 
