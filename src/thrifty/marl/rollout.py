@@ -158,7 +158,7 @@ def play(
     ]
 
 
-def film(team: Team, learner: Learner, frames: int = 8) -> dict[str, Any] | None:
+def film(team: Team, learner: Learner, frames: int = 60) -> dict[str, Any] | None:
     """Play one greedy episode in the first copy and keep pictures of it.
 
     Args:
@@ -168,7 +168,7 @@ def film(team: Team, learner: Learner, frames: int = 8) -> dict[str, Any] | None
 
     Returns:
         ``frames`` (``step`` and ``marks``: x, y, side, share), ``return``, ``won``, ``length``;
-        None for a game without space.
+        None for a game without space. An episode with fewer steps has fewer pictures.
     """
     if team.scene() is None:
         return None
