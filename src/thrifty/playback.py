@@ -136,9 +136,7 @@ def draw_team(film: Mapping[str, Any], path: Path) -> None:
         pictures.append(small.quantize(64))
     path.parent.mkdir(parents=True, exist_ok=True)
     held = [_TEAM_MILLISECONDS] * (len(pictures) - 1) + [8 * _TEAM_MILLISECONDS]
-    pictures[0].save(
-        path, "GIF", save_all=True, append_images=pictures[1:], duration=held, loop=0
-    )
+    pictures[0].save(path, "GIF", save_all=True, append_images=pictures[1:], duration=held, loop=0)
 
 
 class Sketch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
@@ -45,7 +46,7 @@ def test_places_are_fixed_over_the_episode_and_discs_lose_what_units_do() -> Non
     groups = [g for g in root.iter(f"{SVG}g") if g.attrib.get("class", "").startswith("film-")]
     walker = [circles(g)[0] for g in groups]
     stander = [circles(g)[2:] for g in groups]
-    assert all(a[0] < b[0] and a[1] == b[1] for a, b in zip(walker, walker[1:]))  # noqa: B905
+    assert all(a[0] < b[0] and a[1] == b[1] for a, b in pairwise(walker))
     ring, filled = stander[2]
     # 3 of 5 are left: the area of the disc.
     assert (filled[2] / ring[2]) ** 2 == pytest.approx(0.6, abs=0.02)

@@ -6,12 +6,21 @@ A team is told from other agents by the ``team`` of its start record.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from thrifty.report import figures, numbers, single
-from thrifty.report.elements import Column, cards, folded, note, picture, pictures, section, strip, table
+from thrifty.report.elements import (
+    Column,
+    cards,
+    folded,
+    note,
+    picture,
+    pictures,
+    section,
+    strip,
+    table,
+)
 from thrifty.report.figures import LINE_STYLES, MUTED, PALETTE, legend, panel
 from thrifty.report.run_data import RunData
 from thrifty.report.team_film import COLOURS, SIDES, animation, film_strip
