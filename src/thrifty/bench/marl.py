@@ -50,7 +50,8 @@ THEIRS = "JaxMARL QMIX"
 _UPDATE = "QMIX update, 32 episodes of 60 to 100 steps, SMAX 3m sizes"
 _TARGETS = "the same with lambda returns and soft mellowmax"
 _LOOP = "smax-3m, 8 updates per 2,048 steps"
-_RATE = {"metric": "environment steps per second", "unit": "steps per second"}
+_RATE: dict[str, Any] = {"metric": "environment steps per second", "unit": "steps per second"}
+_TIME: dict[str, Any] = {"metric": "time per update", "unit": "s"}
 _NEVER = 1_000_000_000
 
 
@@ -127,21 +128,23 @@ def _updates(
     lengths: tuple[int, int],
 ) -> list[Row]:
     batch = random_batch(lengths, np.random.default_rng(0))
-    metric = {"metric": "time per update", "unit": "s"}
     wanted = [(DENSE, 0.0), (MASKED, SPARSITY)]
     gaps = []
     if engine_problem() is None:
         wanted += [(ENGINE, sparsity) for sparsity in sparsities]
     else:
-        gaps = [_missing(case, ENGINE, **metric)]
-    learners = {}
+        gaps = [_missing(case, ENGINE, **_TIME)]
+    learners = []
     for name, sparsity in wanted:
         learner = algorithm(sparsity, **changes).build(SIZES, seed=0)
         if name == ENGINE:
             learner.compile()
-        learners[name, sparsity] = learner
+        learners.append(learner)
     samples = interleave(
-        {key: (lambda one=one: one.update(batch)) for key, one in learners.items()},  # type: ignore[misc]
+        {
+            str(number): (lambda one=one: one.update(batch))  # type: ignore[misc]
+            for number, one in enumerate(learners)
+        },
         rounds=rounds,
     )
     rows = [
@@ -152,9 +155,9 @@ def _updates(
             updates_per_call=1,
             statistic=statistic,
             value=value,
-            **metric,
+            **_TIME,
         )
-        for (name, sparsity), seconds in samples.items()
+        for (name, sparsity), seconds in zip(wanted, samples.values(), strict=True)
         for statistic, value in summarise(seconds).items()
     ]
     for name in (MASKED, ENGINE):
@@ -179,7 +182,7 @@ def _loop(environment: str, rounds: int, steps: int) -> list[Row]:
     if engine_problem() is None:
         wanted += [(ENGINE, "engine", SPARSITY)]
     loops = {
-        (name, sparsity): _advance(
+        name: _advance(
             TeamConfig(
                 environment=environment,
                 environments=16,
@@ -195,16 +198,17 @@ def _loop(environment: str, rounds: int, steps: int) -> list[Row]:
         for name, backend, sparsity in wanted
     }
     samples = interleave(loops, rounds=rounds)  # the first round fills the replay
+    sparsities = {name: sparsity for name, _, sparsity in wanted}
     rows = [
         Row(
             case=f"{environment}, 8 updates per 2,048 steps",
             implementation=name,
-            sparsity=sparsity,
+            sparsity=sparsities[name],
             statistic=statistic,
             value=steps / value,
             **_RATE,
         )
-        for (name, sparsity), seconds in samples.items()
+        for name, seconds in samples.items()
         for statistic, value in summarise(seconds).items()
     ]
     return compare(rows, implementation=ENGINE, ratio_to=DENSE)

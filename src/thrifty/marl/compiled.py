@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thrifty.engine import recurrent_values
+from thrifty.engine.cache import announce
 from thrifty.engine.modules import compact
 from thrifty.engine.sparse_mlp import SparseMLP
 from thrifty.engine.sparse_recurrent import SparseGRU
@@ -135,6 +137,7 @@ class CompiledValue:
     """
 
     def __init__(self, reference: SparseValue) -> None:
+        announce(recurrent_values.forward)
         self.reference = reference
         self.parts = reference.parts
         self._take()

@@ -203,7 +203,9 @@ class SMAX:
         self._due_E |= chosen_E
         copy_at = np.flatnonzero(chosen_E)
         number_at = self._number_E[copy_at]
-        self._seen = Seen(*(part.copy() for part in self._seen))  # what was given out stays
+        observation, state, available = self._seen
+        # What was given out stays.
+        self._seen = Seen(observation.copy(), state.copy(), available.copy())
         ours = (*self._seen, self._ally_E, self._enemy_E, self._step_E)
         for mine, first in zip(ours, self._first_looked, strict=True):
             mine[copy_at] = first[number_at, copy_at]
