@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from thrifty import playback
-from thrifty.playback import record_episode
+from thrifty.playback import draw_team, record_episode
 
 FPS = 10
 SIZE = 640, 48
@@ -138,3 +138,29 @@ def test_what_cannot_be_drawn_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ValueError, match="no render mode 'rgb_array'"):
         record_episode(Half(in_tuple=False), name, path)
     assert not path.exists()
+
+
+def test_a_team_is_drawn_as_discs(tmp_path: Path) -> None:
+    """A unit of the team at the left, a half-dead opponent at the right, which then is gone."""
+    left, right = [0.0, 0.0, 0, 1.0], [4.0, 0.0, 1, 0.25]
+    frames = [{"step": 0, "marks": [left, right]}, {"step": 7, "marks": [left]}]
+    path = tmp_path / "new" / "team.gif"
+    draw_team({"frames": frames}, path)
+    with Image.open(path) as video:
+        assert video.n_frames == 2  # type: ignore[attr-defined]
+        first = np.asarray(video.convert("RGB")).astype(int)
+        assert video.info["duration"] == 160
+        video.seek(1)
+        second = np.asarray(video.convert("RGB")).astype(int)
+        assert video.info["duration"] == 8 * 160
+
+    def pixels(picture: Any, colour: tuple[int, int, int]) -> Any:
+        return np.argwhere(np.abs(picture - colour).sum(-1) < 40)
+
+    blue, orange = (0, 114, 178), (213, 94, 0)
+    whole, half = pixels(first, blue), pixels(first, orange)
+    assert whole[:, 1].max() < 160 < half[:, 1].min()
+    # A quarter is left: half the radius, and the ring around it.
+    assert 0.2 < len(half) / len(whole) < 0.6
+    assert len(pixels(second, orange)) == 0
+    assert len(pixels(second, blue)) == pytest.approx(len(whole), rel=0.05)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import thrifty
 from thrifty.agents import load_run_policy
@@ -129,8 +130,12 @@ def test_the_command_line(
     assert page.count("<circle") > 20
     shutil.copytree("a", "b")
     assert main(["report", "a", "b"]) == 0
-    assert main(["evaluate", "a", "--video"]) == 2
-    assert "drawn by `thrifty report`" in capsys.readouterr().err
+    assert main(["evaluate", "a", "--episodes", "1", "--video"]) == 0
+    assert "video: a/episode.gif (return" in capsys.readouterr().out
+    with Image.open("a/episode.gif") as video:
+        assert video.n_frames > 2  # type: ignore[attr-defined]
+    assert main(["evaluate", "a", "--episodes", "1", "--video", "b/c.gif"]) == 0
+    assert (tmp_path / "b" / "c.gif").exists()
     assert main(["export", "a", "--out", "p.npz"]) == 2
     assert "holds a team" in capsys.readouterr().err
     assert isinstance(load_run_policy("a"), thrifty.QMIX)

@@ -1,8 +1,8 @@
 """What the scripts here share: one run by its recipe, in a folder of its own, and rows of scores.
 
 A task is a recipe with its arguments and a seed. Its run lies in a folder that is resumed where it
-was stopped, and its row is appended when it is finished, so repeating a command goes on. Tasks are
-ordered seed by seed, so that a stop leaves a balanced table.
+was stopped, and its row is appended when it is finished (`thrifty.runs.tasks`), so repeating a
+command goes on. Tasks are ordered seed by seed, so that a stop leaves a balanced table.
 
 Scores: ``last5`` is the mean of the last five evaluations, ``last20`` of the last twenty, in games
 won (SMAX) or return (the particle world). Nothing was tuned on these seeds.
@@ -11,10 +11,11 @@ won (SMAX) or return (the particle world). Nothing was tuned on these seeds.
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import os
+import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,82 +28,95 @@ import numpy as np
 
 from thrifty.recipes import mast
 from thrifty.runs import Run, execute, read_records
+from thrifty.runs.tasks import Task, complete
 
-Task = dict[str, Any]
 HERE = Path(__file__).parent
+SEEDS = 3
 
 
 def arguments(about: str | None) -> argparse.Namespace:
-    """Read --toy, --out and --runs."""
+    """Read --toy, --only, --seeds, --out, --runs and --processes."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--toy", action="store_true", help="tiny settings, to try the script")
+    parser.add_argument("--only", nargs="+", help="of these environments alone, such as smax-3m")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many, from 0 on")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the CSV files")
     parser.add_argument("--runs", type=Path, default=Path("runs/mast"), help="folder of the runs")
+    parser.add_argument("--processes", type=int, default=1, help="runs at a time, a thread each")
     return parser.parse_args()
 
 
-def complete(path: Path, tasks: Iterable[Task], runs: Path, *, episodes: int) -> None:
-    """Run the tasks that the file lacks, one after the other.
+def task(recipe: str, environment: str, steps: int, seed: int, **others: Any) -> Task:
+    """Return a task; sparsity and tricks are empty where a recipe has no such thing."""
+    named = {"sparsity": "", "tricks": "none"} | others
+    return {"recipe": recipe, "environment": environment, "steps": steps, **named, "seed": seed}
+
+
+def carry_out(
+    name: str,
+    tasks: Iterable[Task],
+    options: argparse.Namespace,
+    *,
+    episodes: int,
+    evaluate_every: int,
+) -> None:
+    """Run the tasks that a table lacks.
 
     Args:
-        path: CSV file; recipe, environment, steps, sparsity, tricks and seed name a row.
-        tasks: with these keys; sparsity and tricks may be None where a recipe has no such thing.
-        runs: folder of the runs.
+        name: of the CSV file.
+        tasks: from :func:`task`.
+        options: from :func:`arguments`.
         episodes: of an evaluation.
+        evaluate_every: environment steps between evaluations.
     """
-    done = {tuple(row[name] for name in KEYS) for row in read(path)}
-    for task in tasks:
-        if tuple(str(task[name]) for name in KEYS) in done:
-            continue
-        row = {name: task[name] for name in KEYS} | score(task, runs, episodes)
-        new = not path.exists()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-        print(row, flush=True)
+    wanted = [one for one in tasks if not options.only or one["environment"] in options.only]
+    work = partial(score, runs=options.runs, episodes=episodes, evaluate_every=evaluate_every)
+    complete(options.out / name, wanted, work, processes=options.processes)
 
 
-KEYS = ("recipe", "environment", "steps", "sparsity", "tricks", "seed")
-
-
-def score(task: Task, runs: Path, episodes: int) -> dict[str, Any]:
+def score(task: Task, *, runs: Path, episodes: int, evaluate_every: int) -> dict[str, Any]:
     """Execute a task's run to its end and return its scores."""
     given = {"environment": task["environment"], "steps": task["steps"]}
-    given |= {name: task[name] for name in ("sparsity", "tricks") if task[name] is not None}
-    config = getattr(mast, task["recipe"])(**given)
-    config = dataclasses.replace(config, evaluation_episodes=episodes)
-    words = [str(task[name]) for name in KEYS if task[name] is not None]
-    folder = runs / "-".join(words)
+    if task["sparsity"] != "":
+        given["sparsity"] = task["sparsity"]
+    if task["recipe"] not in ("mast", "rlx2"):
+        given["tricks"] = task["tricks"]
+    config = dataclasses.replace(
+        getattr(mast, task["recipe"])(**given),
+        evaluation_episodes=episodes,
+        evaluate_every=evaluate_every,
+    )
+    folder = runs / "-".join(str(value) for value in task.values() if value != "")
     run = Run(
         recipe=f"mast.{task['recipe']}",
         arguments=given,
         config=config,
         seed=task["seed"],
         directory=folder,
-        overrides=("--evaluation-episodes", str(episodes)),
+        overrides=(
+            *("--evaluation-episodes", str(episodes)),
+            *("--evaluate-every", str(evaluate_every)),
+        ),
     )
-    outcome = execute(run, progress=False)
-    if outcome.status != "done":
+    if execute(run, progress=False).status != "done":
         raise KeyboardInterrupt
-    records = [r for r in read_records(folder) if r["kind"] == "evaluation"]
-    wins = records[0]["win_rate"] is not None
-    values = [r["win_rate" if wins else "return_mean"] for r in records]
+    records = list(read_records(folder))
+    found = [r for r in records if r["kind"] == "evaluation"]
+    wins = found[0]["win_rate"] is not None
+    values = [float(r["win_rate" if wins else "return_mean"]) for r in found]
+    (start,) = (r for r in records if r["kind"] == "start")
+    (end,) = (r for r in records if r["kind"] == "end")
+    for path in folder.glob("checkpoint-*.npz"):
+        path.unlink()
+    shutil.rmtree(folder / "journal", ignore_errors=True)
     return {
         "metric": "win rate" if wins else "return",
         "last5": round(float(np.mean(values[-5:])), 4),
         "last20": round(float(np.mean(values[-20:])), 4),
-        "first": round(float(values[0]), 4),
-        "warnings": sum(r["kind"] == "warning" for r in read_records(folder)),
-        "hours": round(outcome.wall_seconds / 3600, 3),
+        "first": round(values[0], 4),
+        "curve": " ".join(f"{value:.4g}" for value in values),
+        "backend": start["backend"],
+        "warnings": sum(r["kind"] == "warning" for r in records),
+        "cpu_seconds": round(end["wall_cpu_seconds"], 1),
+        "seconds": round(end["wall_seconds"], 1),
     }
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, as texts; none where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))

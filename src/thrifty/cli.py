@@ -265,21 +265,25 @@ def _evaluate(
     if seed < 0:
         raise ValueError(f"seed {seed} is negative: give an integer >= 0")
     policy = load_run_policy(run)
+    pictures = None
     if isinstance(policy, TeamAgent) and video is not None:
-        raise ValueError("a team's episode is drawn by `thrifty report`: leave --video out")
+        pictures = policy.film(seed=seed)  # before the minutes that playing may take
     evaluation = policy.evaluate(episodes, seed=seed)
     print(f"{policy.environment}: mean return {evaluation.return_mean:.1f} ", end="")
     print(f"(standard deviation {evaluation.return_std:.1f}, {episodes} episodes)")
     won = getattr(evaluation, "win_rate", None)
     if won is not None:
         print(f"games won: {won:.0%}")
-    if isinstance(policy, TeamAgent):
-        return 0
     if video is not None:
-        from thrifty.playback import record_episode
+        from thrifty.playback import draw_team, record_episode
 
         path = video[0] if video else run / "episode.gif"
-        total = record_episode(policy, policy.environment, path, seed=seed)
+        if pictures is not None:
+            draw_team(pictures, path)
+            total = pictures["return"]
+        else:
+            assert not isinstance(policy, TeamAgent)
+            total = record_episode(policy, policy.environment, path, seed=seed)
         print(f"video: {path} (return {total:.1f})")
     return 0
 
@@ -363,7 +367,7 @@ def _bench(
     Args:
         name: of the benchmark, or list.
         json: a file for the rows, with versions, hardware and load.
-        reference: a checkout to measure beside ours; lm takes one of nanoGPT.
+        reference: a checkout to measure beside ours: of JaxMARL for marl, of nanoGPT for lm.
     """
     from rich.console import Console
 
@@ -376,16 +380,14 @@ def _bench(
     measure = bench.find(name)
     if json is not None:
         schema.check_writable(json)  # before the minutes that measuring takes
-    command, more = f"thrifty bench {name}", {}
-    if reference is not None:
-        if "reference" not in inspect.signature(measure).parameters:
-            raise ValueError(f"the benchmark {name} takes no --reference: leave it out")
-        more["reference"] = reference
-        command += f" --reference {reference.name}"
-    rows = measure(**more)
+    given = {} if reference is None else {"reference": reference}
+    if given and "reference" not in inspect.signature(measure).parameters:
+        raise ValueError(f"the benchmark {name} takes no --reference: leave it out")
+    rows = measure(**given)
     Console().print(schema.tables(rows))
     if json is not None:
-        schema.write(json, rows, command=f"{command} --json {json}")
+        command = f"thrifty bench {name}{' --reference PATH' if given else ''} --json {json}"
+        schema.write(json, rows, command=command)
         print(f"written: {json}")
     return 0
 

@@ -2,7 +2,7 @@
 
 Needs no extra package: the environment draws itself, Pillow (which comes with matplotlib) writes.
 Where MuJoCo finds no OpenGL, its agents are drawn as skeletons (:mod:`thrifty.rl.skeleton`), which
-needs none.
+needs none. Teams are drawn as discs, as full as what is left of each unit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +32,8 @@ _REMEDY = (
 # Backends that did not work in this process: MuJoCo aborts it where one is tried again.
 _FAILED: set[str] = set()
 _PAPER, _LINE = "#ffffff", "#6e7781"
+_SIDES = ("#0072b2", "#d55e00", "#6e7781")  # a team, its opponents, other things
+_TEAM_MILLISECONDS = 160  # of a picture of a team
 _LIMBS = ("#6e7781", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
@@ -103,6 +105,38 @@ def _painter(env: Any, name: str) -> Callable[[], Image.Image]:
             _FAILED.add(backend)
             return Sketch(skeleton).draw
     return lambda: _draw(env, name)
+
+
+def draw_team(film: Mapping[str, Any], path: Path) -> None:
+    """Write an episode of a team to ``path`` as a GIF.
+
+    Args:
+        film: with ``frames``: ``step`` and ``marks``: x, y, side, share.
+        path: the file; its folder is made if missing.
+    """
+    frames = film["frames"]
+    places = np.array([mark[:2] for frame in frames for mark in frame["marks"]] or [[0.0, 0.0]])
+    low, high = places.min(0), places.max(0)
+    side, radius = _WIDTH * _FINER, 0.04 * _WIDTH * _FINER
+    scale = (side - 4 * radius) / max(float((high - low).max()), 1.0)
+    pictures = []
+    for frame in frames:
+        image = Image.new("RGB", (side, side), _PAPER)
+        canvas = ImageDraw.Draw(image)
+        for x, y, owner, share in frame["marks"]:
+            at = (
+                side / 2 + (float(x) - (low[0] + high[0]) / 2) * scale,
+                side / 2 - (float(y) - (low[1] + high[1]) / 2) * scale,
+            )
+            colour = _SIDES[int(owner)]
+            canvas.circle(at, radius, outline=colour, width=_FINER)
+            canvas.circle(at, radius * max(0.0, min(1.0, float(share))) ** 0.5, fill=colour)
+        small = image.resize((_WIDTH, _WIDTH), Image.Resampling.LANCZOS)
+        ImageDraw.Draw(small).text((6, 4), f"step {frame['step']}", fill=_LINE)
+        pictures.append(small.quantize(64))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = [_TEAM_MILLISECONDS] * (len(pictures) - 1) + [8 * _TEAM_MILLISECONDS]
+    pictures[0].save(path, "GIF", save_all=True, append_images=pictures[1:], duration=held, loop=0)
 
 
 class Sketch:

@@ -26,7 +26,9 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
-def toy(name: str, environment: str = "skirmish", **arguments: Any) -> TeamConfig:
+def toy(
+    name: str, environment: str = "skirmish", backend: Any = "reference", **arguments: Any
+) -> TeamConfig:
     """The recipe on a small fight, its networks and time constants made small."""
     function = resolve(name, "thrifty.recipes")
     known = inspect.signature(function).parameters
@@ -50,6 +52,7 @@ def toy(name: str, environment: str = "skirmish", **arguments: Any) -> TeamConfi
         evaluate_every=160,
         evaluation_episodes=6,
         record_every=40,
+        backend=backend,
         algorithm=dataclasses.replace(algorithm, **small),
     )
 
@@ -68,6 +71,14 @@ def happened(config: TeamConfig, records: list[Any]) -> Counter[str]:
 def test_a_stopped_run_goes_on_as_if_it_had_not(name: str, tmp_path: Path) -> None:
     config = toy(name)
     happened(config, check(config, tmp_path, every=47))
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_on_the_engine(learner: str, tmp_path: Path) -> None:
+    config = toy("mast.mast", learner=learner, backend="engine")
+    records = check(config, tmp_path, every=47, journalled=False)
+    assert records[0]["backend"] == "engine"
+    happened(config, records)
 
 
 @pytest.mark.parametrize("learner", LEARNERS)

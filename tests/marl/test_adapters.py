@@ -311,4 +311,29 @@ def test_smax_keeps_its_last_observation_and_tells_ends_apart() -> None:
         length[over], total[over] = 0, 0.0
         if over.any():
             team.restart(over)
+            restored = make_team("smax-3m", 4, 9)
+            restored.load_state_dict(team.state_dict())
+            for mine, other in zip(restored.seen, team.seen, strict=True):
+                assert np.array_equal(mine, other)
     assert ends["terminated"] > 3
+
+
+@pytest.mark.slow
+def test_smax_begins_anew_more_often_than_it_draws() -> None:
+    """First states are drawn eight at a time: all differ, and a restored copy goes on with them."""
+    pytest.importorskip("jaxmarl")
+    team, again = make_team("smax-3m", 2, 0), make_team("smax-3m", 2, 7)
+    stop = np.full((2, 3), 4)
+    seen = [team.seen.state.copy()]
+    for number in range(20):
+        team.restart(np.array([True, number % 2 == 0]))
+        seen.append(team.seen.state.copy())
+        if number == 11:
+            again.load_state_dict(team.state_dict())
+        elif number > 11:
+            again.restart(np.array([True, number % 2 == 0]))
+            assert np.array_equal(again.seen.state, team.seen.state)
+    assert len({state[0].tobytes() for state in seen}) == 21
+    assert len({state[1].tobytes() for state in seen}) == 11
+    assert np.array_equal(team.step(stop).reward, again.step(stop).reward)
+    assert np.array_equal(again.seen.state, team.seen.state)

@@ -126,7 +126,7 @@ def test_acting_sees_what_training_sees() -> None:
     learner = QMIXConfig().build(SPEC, seed=0)
     one = batch()
     with torch.no_grad():
-        q = learner.value.module.agents(learner.batch_inputs(one))
+        q = learner.value.module.individual(learner.batch_inputs(one))
     memory = learner.memory(4)
     for t in range(len(one.action)):
         available = one.available[t].numpy()

@@ -113,7 +113,7 @@ def test_a_raw_state_does_not_start_with_large_values(sparsity: float) -> None:
         learner = QMIXConfig(last_scale=last_scale, agents=part, mixing=part).build(SPEC, seed=0)
         numbers, _ = learner.update(raw)
         learner = QMIXConfig(last_scale=last_scale, agents=part, mixing=part).build(SPEC, seed=0)
-        q = learner.value.module.agents(learner.batch_inputs(raw))
+        q = learner.value.module.individual(learner.batch_inputs(raw))
         taken = q[:-1].gather(-1, raw.action.unsqueeze(-1)).squeeze(-1)
         total = learner.value.module(taken, learner.state_of(raw)[:-1])
         return float(total.detach().abs().max()), numbers["gradient_norm"]

@@ -17,7 +17,7 @@ def plain_loss(learner: QMIX, one: Any, value: str) -> float:
     """One-step loss by plain loops."""
     inputs = learner.batch_inputs(one)
     with torch.no_grad():
-        q, target = learner.value.module.agents(inputs), learner.target.agents(inputs)
+        q, target = learner.value.module.individual(inputs), learner.target.individual(inputs)
     T, B, N = one.action.shape
     squares = []
     for b in range(B):

@@ -102,7 +102,7 @@ def test_with_one_agent_the_few_are_all() -> None:
 def test_the_return_regulariser_by_hand() -> None:
     learner = RES(RESConfig(last_scale=1.0, discount=0.5), SPEC, seed=0)
     one = batch(7)
-    q = learner.value.module.agents(learner.batch_inputs(one))
+    q = learner.value.module.individual(learner.batch_inputs(one))
     taken = q[:-1].gather(-1, one.action.unsqueeze(-1)).squeeze(-1)
     total = learner.value.module(taken, one.state[:-1]).detach()
     distances = []

@@ -29,9 +29,9 @@ class Loops:
         self.learner, self.one = learner, one
         inputs = learner.batch_inputs(one)
         with torch.no_grad():
-            self.q = learner.value.module.agents(inputs)
-            self.central = learner.central.module.agents(inputs)
-            self.target = learner.central_target.agents(inputs)
+            self.q = learner.value.module.individual(inputs)
+            self.central = learner.central.module.individual(inputs)
+            self.target = learner.central_target.individual(inputs)
 
     def greedy(self, t: int, b: int) -> list[int]:
         offered = self.one.available[t, b]

@@ -29,7 +29,9 @@ def load_run_policy(directory: Path | str) -> Agent | TeamAgent:
     if checkpoint is None:
         raise ValueError(f"{directory} has no checkpoint yet; run: thrifty resume {directory}")
     config = run.config
+    # Prediction needs no engine; both backends store the same state.
     if isinstance(config, TeamConfig):
+        config = dataclasses.replace(config, backend="reference")
         team = _team_of(config).over(config.environment, config, run.seed)
         team.learner.load_state_dict(checkpoint.experiment["learner"])
         team._experiment.step = checkpoint.experiment["step"]
@@ -37,7 +39,6 @@ def load_run_policy(directory: Path | str) -> Agent | TeamAgent:
     if not isinstance(config, ControlConfig):
         raise ValueError(f"{directory} is a run of {run.recipe}, which has no policy to play")
     kind = TD3 if isinstance(config.algorithm, TD3Config) else SAC
-    # Prediction needs no engine; both backends store the same state.
     config = dataclasses.replace(config, backend="reference")
     agent: Agent = kind.over(config.environment, config, run.seed)
     agent.learner.load_state_dict(checkpoint.experiment["learner"])

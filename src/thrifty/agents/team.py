@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from thrifty.marl import TeamConfig, TeamExperiment
 from thrifty.marl.environments import TeamFactory
 from thrifty.marl.learner import Memory
-from thrifty.marl.rollout import play
+from thrifty.marl.rollout import film, play
 from thrifty.runs import load_state, save_state
 from thrifty.runs.configuration import from_json, to_json
 from thrifty.runs.interruption import Interruption
@@ -219,6 +219,26 @@ class TeamAgent:
             [one.length for one in played],
             [one.won for one in played] if self._experiment.spec.wins else None,
         )
+
+    def film(self, *, seed: int = 0) -> dict[str, Any]:
+        """Play one greedy episode and return it as pictures.
+
+        Args:
+            seed: of the episode.
+
+        Returns:
+            ``frames`` (``step`` and ``marks``: x, y, side, share left), ``return``, ``won`` and
+            ``length``.
+
+        Raises:
+            ValueError: a game without space.
+        """
+        team = self._experiment.make_team(1, seed)
+        pictures = film(team, self._experiment.learner, frames=250)
+        team.close()
+        if pictures is None:
+            raise ValueError(f"{self.environment} has no space to draw: leave the video out")
+        return pictures
 
     @property
     def environment(self) -> str:

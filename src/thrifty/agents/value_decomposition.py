@@ -10,6 +10,7 @@ from thrifty.marl import PartSparsityConfig, QMIXConfig, RESConfig, TeamConfig, 
 
 TopologyName = Literal["rigl", "set", "static"]
 TrickName = Literal["mast", "none"]
+BackendName = Literal["auto", "reference", "engine"]
 
 # MAST's three; the soft value of the next step is not for RES, which has a softmax of its own.
 _MAST: Mapping[str, Any] = {
@@ -38,6 +39,8 @@ class _ValueDecomposition(TeamAgent):
         policy_kwargs: fields of the algorithm's configuration, such as ``hidden``,
             ``mixer_embed``, ``last_scale``, ``parameters``.
         n_envs: copies of the environment.
+        backend: what runs the updates: "engine" (compiled, on the links alone), "reference"
+            (masked, dense) or "auto", the engine wherever it is faster.
         seed: everything random derives from it.
     """
 
@@ -59,8 +62,11 @@ class _ValueDecomposition(TeamAgent):
         tricks: TrickName = "mast",
         policy_kwargs: Mapping[str, Any] | None = None,
         n_envs: int = 16,
+        backend: BackendName = "auto",
         seed: int = 0,
     ) -> None:
+        if backend not in ("auto", "reference", "engine"):
+            raise ValueError(f"unknown backend {backend!r}; choose auto, reference or engine")
         if topology not in ("rigl", "set", "static"):
             raise ValueError(f"unknown topology {topology!r}; choose rigl, set or static")
         if tricks not in ("mast", "none"):
@@ -96,6 +102,7 @@ class _ValueDecomposition(TeamAgent):
             train_every=train_freq,
             replay_episodes=buffer_size,
             evaluate_every=0,
+            backend=backend,
             algorithm=self._algorithm(**fields | dict(self._fixed) | given),
         )
         super().__init__(env, config, seed)

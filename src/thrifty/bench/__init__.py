@@ -18,6 +18,7 @@ _PARTS = (  # what benchmarks are made of, no benchmarks themselves
     "cases",
     "dense_limit",
     "learners",
+    "marl_loops",
     "schema",
     "timing",
     "updates",

@@ -1,4 +1,4 @@
-"""The three inner loops of a sparse layer, as LLVM vector code.
+"""The inner loops of a sparse layer, as LLVM vector code.
 
 Activations are tile-major: a tile holds LANES samples, and the row of a feature is LANES contiguous
 floats, so a link multiplies one weight with LANES activations and never gathers. Each function here
@@ -7,6 +7,8 @@ is one row of work with its accumulators in registers:
     forward_row            y[r] = relu?(b + sum_p w_p x[col_p])
     input_gradient_row     dx[c] = sum_p w_perm_p dy[row_p]   (times x[c] > 0 where gated)
     weight_gradient_row    dw_p += <dy[r], x[col_p]>          (sampled dense-dense product)
+    weight_partials_row    the same, left as one vector of partial sums a link
+    row_partials           the same of a bias
 
 Everything is passed as addresses: callers own validated, contiguous arrays (see layout.py).
 """
@@ -29,7 +31,8 @@ _VECTOR = ir.VectorType(_F32, TARGET.width)
 _FLOAT_BYTES = 4
 
 
-def _splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
+def splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
+    """Return a vector of equal floats."""
     width = TARGET.width
     undefined = ir.Constant(_VECTOR, ir.Undefined)
     one = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
@@ -37,7 +40,7 @@ def _splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
     return builder.shuffle_vector(one, undefined, zeros)
 
 
-def _multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
     """A * b + c, fused where the target has the instruction (elsewhere it would be a call)."""
     if TARGET.fused:
         kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
@@ -46,12 +49,14 @@ def _multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) 
     return builder.fadd(builder.fmul(a, b), c)
 
 
-def _float_at(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
+def float_at(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
+    """Load a float by its index."""
     pointer = builder.inttoptr(address, _F32.as_pointer())
     return builder.load(builder.gep(pointer, [index]), align=4)
 
 
-def _int_at(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
+def int_at(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
+    """Load an int32 by its index, as int64."""
     pointer = builder.inttoptr(address, _I32.as_pointer())
     return builder.zext(builder.load(builder.gep(pointer, [index]), align=4), _I64)
 
@@ -61,15 +66,18 @@ def _vector_pointer(builder: ir.IRBuilder, address: ir.Value, byte: int) -> ir.V
     return builder.inttoptr(place, _VECTOR.as_pointer())
 
 
-def _load(builder: ir.IRBuilder, address: ir.Value, lane: int) -> ir.Value:
+def load(builder: ir.IRBuilder, address: ir.Value, lane: int) -> ir.Value:
+    """Load the vector that begins at a lane of a row."""
     return builder.load(_vector_pointer(builder, address, lane * _FLOAT_BYTES), align=4)
 
 
-def _store(builder: ir.IRBuilder, value: ir.Value, address: ir.Value, lane: int) -> None:
+def store(builder: ir.IRBuilder, value: ir.Value, address: ir.Value, lane: int) -> None:
+    """Store a vector that begins at a lane of a row."""
     builder.store(value, _vector_pointer(builder, address, lane * _FLOAT_BYTES), align=4)
 
 
-def _row_address(builder: ir.IRBuilder, base: ir.Value, row: ir.Value) -> ir.Value:
+def row_address(builder: ir.IRBuilder, base: ir.Value, row: ir.Value) -> ir.Value:
+    """Return the address of a row of a tile."""
     return builder.add(base, builder.mul(row, ir.Constant(_I64, LANES * _FLOAT_BYTES)))
 
 
@@ -116,7 +124,7 @@ def forward_row(
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         x, y, values, cols, start, stop, bias, relu = args
         for lanes in _chunks():
-            first = _splat(builder, bias)
+            first = splat(builder, bias)
             sums = [cgutils.alloca_once(builder, _VECTOR) for _ in lanes]
             for total in sums:
                 builder.store(first, total)
@@ -124,20 +132,20 @@ def forward_row(
                 p,
                 _,
             ):
-                weight = _splat(builder, _float_at(builder, values, p))
-                source = _row_address(builder, x, _int_at(builder, cols, p))
+                weight = splat(builder, float_at(builder, values, p))
+                source = row_address(builder, x, int_at(builder, cols, p))
                 for lane, total in zip(lanes, sums, strict=True):
-                    value = _load(builder, source, lane)
-                    builder.store(_multiply_add(builder, weight, value, builder.load(total)), total)
+                    value = load(builder, source, lane)
+                    builder.store(multiply_add(builder, weight, value, builder.load(total)), total)
             with builder.if_else(relu) as (with_relu, without):
                 with with_relu:
                     for lane, total in zip(lanes, sums, strict=True):
                         value = builder.load(total)
                         kept = builder.select(_positive(builder, value), value, _zero())
-                        _store(builder, kept, y, lane)
+                        store(builder, kept, y, lane)
                 with without:
                     for lane, total in zip(lanes, sums, strict=True):
-                        _store(builder, builder.load(total), y, lane)
+                        store(builder, builder.load(total), y, lane)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -181,22 +189,20 @@ def input_gradient_row(
                 p,
                 _,
             ):
-                weight = _splat(builder, _float_at(builder, values, _int_at(builder, perm, p)))
-                source = _row_address(builder, dy, _int_at(builder, rows, p))
+                weight = splat(builder, float_at(builder, values, int_at(builder, perm, p)))
+                source = row_address(builder, dy, int_at(builder, rows, p))
                 for lane, total in zip(lanes, sums, strict=True):
-                    value = _load(builder, source, lane)
-                    builder.store(_multiply_add(builder, weight, value, builder.load(total)), total)
+                    value = load(builder, source, lane)
+                    builder.store(multiply_add(builder, weight, value, builder.load(total)), total)
             with builder.if_then(gated):
                 for lane, total in zip(lanes, sums, strict=True):
-                    open_ = _positive(builder, _load(builder, gate, lane))
+                    open_ = _positive(builder, load(builder, gate, lane))
                     builder.store(builder.select(open_, builder.load(total), _zero()), total)
             with builder.if_then(add):
                 for lane, total in zip(lanes, sums, strict=True):
-                    builder.store(
-                        builder.fadd(builder.load(total), _load(builder, dx, lane)), total
-                    )
+                    builder.store(builder.fadd(builder.load(total), load(builder, dx, lane)), total)
             for lane, total in zip(lanes, sums, strict=True):
-                _store(builder, builder.load(total), dx, lane)
+                store(builder, builder.load(total), dx, lane)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -257,15 +263,15 @@ def weight_gradient_row(
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         dy, x, grads, cols, start, stop = args
         for lanes in _chunks():
-            upstream = [_load(builder, dy, lane) for lane in lanes]
+            upstream = [load(builder, dy, lane) for lane in lanes]
 
             def products(
                 p: ir.Value, lanes: list[int] = lanes, upstream: Any = upstream
             ) -> ir.Value:
-                source = _row_address(builder, x, _int_at(builder, cols, p))
-                total = builder.fmul(upstream[0], _load(builder, source, lanes[0]))
+                source = row_address(builder, x, int_at(builder, cols, p))
+                total = builder.fmul(upstream[0], load(builder, source, lanes[0]))
                 for lane, value in zip(lanes[1:], upstream[1:], strict=True):
-                    total = _multiply_add(builder, value, _load(builder, source, lane), total)
+                    total = multiply_add(builder, value, load(builder, source, lane), total)
                 return total
 
             length = builder.sub(stop, start)
@@ -296,13 +302,62 @@ def weight_gradient_row(
 
 
 @intrinsic
+def weight_partials_row(
+    typingctx: Any, dy: Any, x: Any, partials: Any, cols: Any, start: Any, stop: Any
+) -> Any:
+    """Add dy x[cols[p]] to the TARGET.width partial sums of each p in [start, stop); addresses.
+
+    For sums over many tiles: what :func:`weight_gradient_row` adds up within each, a caller of this
+    one adds up at the end.
+    """
+    signature = types.void(
+        types.int64, types.int64, types.int64, types.int64, types.int64, types.int64
+    )
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        dy, x, partials, cols, start, stop = args
+        size = ir.Constant(_I64, TARGET.width * _FLOAT_BYTES)
+        for lanes in _chunks():
+            upstream = [load(builder, dy, lane) for lane in lanes]
+            with cgutils.for_range_slice(builder, start, stop, ir.Constant(_I64, 1), _I64) as (
+                p,
+                _,
+            ):
+                source = row_address(builder, x, int_at(builder, cols, p))
+                place = builder.add(partials, builder.mul(p, size))
+                total = load(builder, place, 0)
+                for lane, value in zip(lanes, upstream, strict=True):
+                    total = multiply_add(builder, value, load(builder, source, lane), total)
+                store(builder, total, place, 0)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def row_partials(typingctx: Any, row: Any, partials: Any) -> Any:
+    """Add the LANES floats at an address to TARGET.width partial sums at another."""
+    signature = types.void(types.int64, types.int64)
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        row, partials = args
+        total = load(builder, partials, 0)
+        for lane in range(0, LANES, TARGET.width):
+            total = builder.fadd(total, load(builder, row, lane))
+        store(builder, total, partials, 0)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
 def row_sum(typingctx: Any, row: Any) -> Any:
     """Sum of the LANES floats at an address."""
     signature = types.float32(types.int64)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         lanes = range(0, LANES, TARGET.width)
-        parts = [_load(builder, args[0], lane) for lane in lanes]
+        parts = [load(builder, args[0], lane) for lane in lanes]
         while len(parts) > 1:
             parts = [builder.fadd(a, b) for a, b in zip(parts[0::2], parts[1::2], strict=True)]
         return builder.extract_element(_horizontal(builder, parts), ir.Constant(_I32, 0))
@@ -320,13 +375,13 @@ def decay_row(typingctx: Any, x: Any, factor: Any, count: Any, least: Any) -> An
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         x, factor, count, least = args
-        rate, most = _splat(builder, factor), _splat(builder, builder.fneg(least))
-        bound = _splat(builder, least)
+        rate, most = splat(builder, factor), splat(builder, builder.fneg(least))
+        bound = splat(builder, least)
 
         def multiply(lanes: list[int], cut: bool) -> None:
             values = [cgutils.alloca_once(builder, _VECTOR) for _ in lanes]
             for lane, value in zip(lanes, values, strict=True):
-                builder.store(_load(builder, x, lane), value)
+                builder.store(load(builder, x, lane), value)
             with cgutils.for_range(builder, count):
                 for value in values:
                     product = builder.fmul(rate, builder.load(value))
@@ -336,7 +391,7 @@ def decay_row(typingctx: Any, x: Any, factor: Any, count: Any, least: Any) -> An
                         product = builder.select(builder.or_(above, below), product, _zero())
                     builder.store(product, value)
             for lane, value in zip(lanes, values, strict=True):
-                _store(builder, builder.load(value), x, lane)
+                store(builder, builder.load(value), x, lane)
 
         cuts = builder.fcmp_ordered(">", least, ir.Constant(_F32, 0.0))
         with builder.if_else(cuts) as (with_cut, without):
@@ -365,7 +420,7 @@ def transpose_block(typingctx: Any, sources: Any, into: Any) -> Any:
         width = TARGET.width
         addresses = builder.inttoptr(sources, _I64.as_pointer())
         block = [
-            _load(builder, builder.load(builder.gep(addresses, [ir.Constant(_I64, i)])), 0)
+            load(builder, builder.load(builder.gep(addresses, [ir.Constant(_I64, i)])), 0)
             for i in range(width)
         ]
         half = width // 2
@@ -379,7 +434,7 @@ def transpose_block(typingctx: Any, sources: Any, into: Any) -> Any:
                     block[i + half] = _shuffle(builder, upper, lower, high)
             half //= 2
         for k, vector in enumerate(block):
-            _store(builder, vector, into, k * LANES)
+            store(builder, vector, into, k * LANES)
         return context.get_dummy_value()
 
     return signature, codegen

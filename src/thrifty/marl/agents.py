@@ -13,10 +13,51 @@ section 4.2: separate agents.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from thrifty.marl.episodes import EpisodeBatch
+
+
+def input_rows(observation_LNO: Tensor, last_action_LN: Tensor, actions: int) -> Tensor:
+    """Return what agents see: observation, one-hot last action, one-hot number, [..., N, I].
+
+    Args:
+        observation_LNO: observations; the leading axes are free.
+        last_action_LN: int64; -1 is none.
+        actions: U.
+    """
+    N, kind = observation_LNO.shape[-2], observation_LNO.dtype
+    last_LNU = F.one_hot(last_action_LN + 1, actions + 1)[..., 1:].to(kind)
+    number_LNN = torch.eye(N, dtype=kind).expand(*observation_LNO.shape[:-1], N)
+    return torch.cat([observation_LNO, last_LNU, number_LNN], dim=-1)
+
+
+class AgentInputs:
+    """What the agents of a minibatch see at all T + 1 observations.
+
+    Args:
+        batch: episodes.
+        actions: U.
+    """
+
+    def __init__(self, batch: EpisodeBatch, actions: int) -> None:
+        self.batch, self.actions = batch, actions
+
+    @cached_property
+    def last_action(self) -> Tensor:
+        """Return the actions before each observation, int64 [T + 1, B, N]; -1 is none."""
+        action = self.batch.action
+        return torch.cat([torch.full_like(action[:1], -1), action])
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Return the inputs as rows, [T + 1, B, N, I]."""
+        return input_rows(self.batch.observation, self.last_action, self.actions)
 
 
 class RecurrentAgent(nn.Module):
@@ -74,6 +115,7 @@ class Agents(nn.Module):
         parameters: Literal["shared", "masked", "own"] = "shared",
     ) -> None:
         super().__init__()
+        self.actions = actions
         count = 1 if parameters == "shared" else agents
         self.nets = nn.ModuleList(RecurrentAgent(inputs, hidden, actions) for _ in range(count))
 

@@ -16,7 +16,7 @@ Reference: MAST (Hu et al., NeurIPS 2024), appendix B.7: 3/8; RLx2 (Tan et al., 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -55,6 +55,9 @@ class TeamConfig:
     """Greedy episodes of an evaluation."""
     record_every: int | None = None
     """Environment steps between progress records; None is 1/400 of the run."""
+    backend: Literal["auto", "reference", "engine"] = "auto"
+    """What runs the updates: reference (torch, masked dense), engine (compiled, truly sparse), or
+    auto: the engine wherever it is faster."""
     scaling: Annotated[str, tyro.conf.Suppress] = ""
     """What the time constants are scaled to; written when they are resolved."""
     algorithm: QMIXConfig | WQMIXConfig | RESConfig = field(default_factory=QMIXConfig)

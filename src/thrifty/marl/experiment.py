@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from thrifty.marl.backend import choose
 from thrifty.marl.config import TeamConfig
 from thrifty.marl.environments import TeamFactory, make_team
 from thrifty.marl.episodes import EpisodeReplay, Rows
@@ -50,6 +51,9 @@ class TeamExperiment:
         team = self.make_team(config.environments, seeds[0])
         self.spec = team.spec
         self.learner = self.config.algorithm.build(team.spec, seed=seeds[1])
+        self.backend, self._backend_reason = choose(self.config.backend, self.learner)
+        if self.backend == "engine":
+            self.learner.compile()
         self.rows = Rows(team.spec)
         self.replay = EpisodeReplay(config.replay_episodes, self.rows)
         self.rollout = Rollout(team, self.learner, self.rows)
@@ -123,6 +127,8 @@ class TeamExperiment:
             environment=self.spec.name,
             steps=self.config.steps,
             scaling=self.config.scaling,
+            backend=self.backend,
+            backend_reason=self._backend_reason,
             team=self.spec._asdict(),
             layers=[
                 {

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from thrifty import sparse
-from thrifty.marl.agents import Agents
+from thrifty.marl.agents import AgentInputs, Agents, input_rows
 from thrifty.marl.mixers import AdditiveMixer, CentralMixer, MonotonicMixer
 from thrifty.marl.tied import TiedAgents
 from thrifty.sparse import (
@@ -90,6 +90,27 @@ class JointValue(nn.Module):
         super().__init__()
         self.agents = agents
         self.mixer = mixer
+
+    def individual(self, inputs: AgentInputs) -> Tensor:
+        """Return every agent's values at all observations of a minibatch, [T + 1, B, N, U].
+
+        What stands at padding means nothing.
+        """
+        value_TBNU: Tensor = self.agents(inputs.rows)
+        return value_TBNU
+
+    def step(
+        self, observation_BNO: Tensor, last_action_BN: Tensor, hidden_BNH: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the values of one step, [B, N, U], and the hidden states after it, [B, N, H].
+
+        Args:
+            observation_BNO: what is seen.
+            last_action_BN: int64; -1 is none.
+            hidden_BNH: hidden states before the step.
+        """
+        rows = input_rows(observation_BNO, last_action_BN, self.agents.actions)
+        return self.agents.step(rows, hidden_BNH)
 
     def forward(self, value_TBN: Tensor, state_TBS: Tensor) -> Tensor:
         """Mix the values of chosen actions into joint values, [T, B]."""
@@ -181,6 +202,16 @@ class SparseValue:
             self.optimizer = torch.optim.RMSprop(
                 self.parameters, lr=learning_rate, alpha=0.99, eps=1e-5
             )
+
+    @property
+    def network(self) -> JointValue:
+        """Return what computes the next update."""
+        return self.module
+
+    @property
+    def acting(self) -> JointValue:
+        """Return what acts."""
+        return self.module
 
     def descend(self, loss: Tensor) -> tuple[float, dict[str, TopologyUpdate]]:
         """Take one optimizer step down a scalar loss, moving links where it is due.

@@ -11,20 +11,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from thrifty.marl.agents import Agents
+from thrifty.marl.agents import AgentInputs, Agents
 from thrifty.marl.episodes import EpisodeBatch
 from thrifty.marl.joint_value import JointValue, Mixer, PartSparsityConfig, SparseValue
 from thrifty.marl.mixers import AdditiveMixer, MonotonicMixer
 from thrifty.marl.returns import n_step, soft_mellowmax, td_lambda
 from thrifty.marl.team import Bools, Floats, Integers, Spec
 from thrifty.sparse import TopologyUpdate
+
+if TYPE_CHECKING:
+    from thrifty.marl.compiled import CompiledTarget, CompiledValue
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +90,10 @@ class LearnerConfig:
     with; None are this run's own."""
 
 
+Value: TypeAlias = "SparseValue | CompiledValue"
+Target: TypeAlias = "JointValue | CompiledTarget"
+
+
 class Memory(NamedTuple):
     """What an acting team remembers."""
 
@@ -114,6 +120,8 @@ class Learner:
         self.spec = spec
         self._seeds = np.random.SeedSequence(seed).generate_state(4, np.uint32).tolist()
         self.updates = 0
+        self.value: Value
+        self.target: Target
         self.value, self.target = self._network(self._mixer, self._seeds[0])
 
     def _mixer(self) -> Mixer:
@@ -151,6 +159,10 @@ class Learner:
         )
         target.load_state_dict(module.state_dict())
         return value, target.requires_grad_(False)
+
+    def compile(self) -> None:
+        """Let the engine compute updates and actions; state and links stay the reference's."""
+        self.value, self.target = compiled_pair(self.value, self.target)
 
     # ------------------------------------------------------------------ acting
 
@@ -193,14 +205,12 @@ class Learner:
         Returns:
             actions [E, N], and the memory after them.
         """
-        E, N, U = available_ENU.shape
-        input_ENI = np.zeros((E, N, self.inputs), np.float32)
-        O = self.spec.observation_dim  # noqa: E741 - the legend's letter
-        input_ENI[..., :O] = observation_ENO
-        copy_at, agent_at = np.nonzero(memory.last_action >= 0)
-        input_ENI[copy_at, agent_at, O + memory.last_action[copy_at, agent_at]] = 1.0
-        input_ENI[:, np.arange(N), O + U + np.arange(N)] = 1.0
-        q, hidden_ENH = self.value.module.agents.step(torch.from_numpy(input_ENI), memory.hidden)
+        E, N, _ = available_ENU.shape
+        q, hidden_ENH = self.value.acting.step(
+            torch.from_numpy(observation_ENO.astype(np.float32, copy=False)),
+            torch.from_numpy(memory.last_action),
+            memory.hidden,
+        )
         q_ENU = np.where(available_ENU, q.numpy(), -np.inf)
         action_EN: Integers = q_ENU.argmax(2)
         if epsilon > 0.0:
@@ -214,13 +224,9 @@ class Learner:
 
     # ------------------------------------------------------------------ learning
 
-    def batch_inputs(self, batch: EpisodeBatch) -> Tensor:
-        """Return the agents' inputs at all T + 1 observations, [T + 1, B, N, I]."""
-        T, B, N = batch.action.shape
-        last = F.one_hot(batch.action, self.spec.actions).to(batch.observation.dtype)
-        first = torch.zeros_like(last[:1])
-        number = torch.eye(N).expand(T + 1, B, N, N)
-        return torch.cat([batch.observation, torch.cat([first, last]), number], dim=-1)
+    def batch_inputs(self, batch: EpisodeBatch) -> AgentInputs:
+        """Return what the agents see at all T + 1 observations."""
+        return AgentInputs(batch, self.spec.actions)
 
     def state_of(self, batch: EpisodeBatch) -> Tensor:
         """Return the states as the mixers see them, [T + 1, B, S]."""
@@ -255,7 +261,7 @@ class Learner:
         return n_step(*steps, c.n_step if long else 1)
 
     def update(self, batch: EpisodeBatch) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
-        """Learn from one minibatch; what a compiled engine would replace.
+        """Learn from one minibatch.
 
         Returns:
             numbers by name, and what moved in the topologies, by network.part.
@@ -269,7 +275,7 @@ class Learner:
             for value, target in self.pairs().values():
                 target.load_state_dict(value.module.state_dict())
 
-    def pairs(self) -> dict[str, tuple[SparseValue, JointValue]]:
+    def pairs(self) -> dict[str, tuple[Value, Target]]:
         """Return every network with its target, by name."""
         return {"value": (self.value, self.target)}
 
@@ -309,6 +315,16 @@ class Learner:
         for name, (value, target) in self.pairs().items():
             value.load_state_dict(state["networks"][name])
             target.load_state_dict(state["targets"][name])
+
+
+def compiled_pair(value: Value, target: Target) -> tuple[Value, Target]:
+    """Return a network and its target in the form that runs on the engine."""
+    from thrifty.marl.compiled import CompiledTarget, CompiledValue  # loading Numba takes a moment
+
+    assert isinstance(value, SparseValue)
+    assert isinstance(target, JointValue)
+    topologies = {name: part.topology for name, part in value.parts.items()}
+    return CompiledValue(value), CompiledTarget(target, topologies)
 
 
 def chosen(q_TBNU: Tensor, batch: EpisodeBatch) -> Tensor:

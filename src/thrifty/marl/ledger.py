@@ -32,8 +32,8 @@ from typing import Any
 from torch import nn
 
 from thrifty import sparse
-from thrifty.marl.joint_value import Part, SparseValue
-from thrifty.marl.learner import Learner
+from thrifty.marl.joint_value import Part
+from thrifty.marl.learner import Learner, Value
 from thrifty.marl.mixers import MonotonicMixer
 from thrifty.marl.res import RES
 from thrifty.marl.wqmix import WQMIX
@@ -111,7 +111,7 @@ def published_size(learner: Learner) -> float:
     return size
 
 
-def _agent_forward(value: SparseValue, agents: int, *, published: bool) -> float:
+def _agent_forward(value: Value, agents: int, *, published: bool) -> float:
     """Operations of the team's individual values, all agents."""
     part = value.parts["agents"]
     rows = sparse.layer_costs("", sparse.layer_shapes(part.module), part.topology.nnz)

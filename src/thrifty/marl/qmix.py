@@ -56,11 +56,11 @@ class QMIX(Learner):
 
     def update(self, batch: EpisodeBatch) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
         """Do one update."""
-        inputs, state = self.batch_inputs(batch), self.state_of(batch)
-        q_TBNU = self.value.module.agents(inputs)
-        total_TB = self.value.module(chosen(q_TBNU, batch), state[:-1])
+        inputs, state, network = self.batch_inputs(batch), self.state_of(batch), self.value.network
+        q_TBNU = network.individual(inputs)
+        total_TB = network(chosen(q_TBNU, batch), state[:-1])
         with torch.no_grad():
-            target_TBNU = self.target.agents(inputs)
+            target_TBNU = self.target.individual(inputs)
             next_TBN = self.next_individual(target_TBNU, q_TBNU, batch)
             y_TB = self.returns(self.target(next_TBN, state[1:]), batch)
         loss = masked_mean((total_TB - y_TB).square(), batch.filled)

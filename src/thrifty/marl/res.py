@@ -17,6 +17,7 @@ et al., NeurIPS 2024), appendix A.5: the target alone differs from QMIX's.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,11 +25,13 @@ import torch
 from torch import Tensor
 
 from thrifty.marl.episodes import EpisodeBatch
-from thrifty.marl.joint_value import JointValue
 from thrifty.marl.learner import Learner, LearnerConfig, chosen
 from thrifty.marl.returns import masked_mean, td_lambda
 from thrifty.marl.team import Spec
 from thrifty.sparse import TopologyUpdate
+
+Joint = Callable[[Tensor, Tensor], Tensor]
+"""From individual values [..., N] and states [..., S] to joint values [...]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,8 +51,8 @@ class RESConfig(LearnerConfig):
 
 
 def softmax_value(
-    online: JointValue,
-    target: JointValue,
+    online: Joint,
+    target: Joint,
     online_ANU: Tensor,
     target_ANU: Tensor,
     available_ANU: Tensor,
@@ -78,7 +81,7 @@ def softmax_value(
         actions[:, n, :, n] = torch.arange(U)
     state = state_AS[:, None, None, :].expand(A, N, U, -1)
 
-    def joint(network: JointValue, individual_ANU: Tensor) -> Tensor:
+    def joint(network: Joint, individual_ANU: Tensor) -> Tensor:
         at = individual_ANU[:, None, None].expand(A, N, U, N, U).gather(-1, actions.unsqueeze(-1))
         value_ANU: Tensor = network(at.squeeze(-1), state)
         return value_ANU.flatten(1)
@@ -93,8 +96,8 @@ def softmax_value(
 
 
 def full_softmax_value(
-    online: JointValue,
-    target: JointValue,
+    online: Joint,
+    target: Joint,
     online_ANU: Tensor,
     target_ANU: Tensor,
     available_ANU: Tensor,
@@ -152,13 +155,13 @@ class RES(Learner):
     def update(self, batch: EpisodeBatch) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
         """Do one update."""
         c = self.config
-        inputs, state = self.batch_inputs(batch), self.state_of(batch)
-        q_TBNU = self.value.module.agents(inputs)
-        total_TB = self.value.module(chosen(q_TBNU, batch), state[:-1])
+        inputs, state, network = self.batch_inputs(batch), self.state_of(batch), self.value.network
+        q_TBNU = network.individual(inputs)
+        total_TB = network(chosen(q_TBNU, batch), state[:-1])
         with torch.no_grad():
-            target_TBNU = self.target.agents(inputs)
+            target_TBNU = self.target.individual(inputs)
             next_TB = softmax_value(
-                self.value.module,
+                network,
                 self.target,
                 q_TBNU[1:].flatten(0, 1),
                 target_TBNU[1:].flatten(0, 1),

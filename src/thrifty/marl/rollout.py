@@ -108,15 +108,22 @@ class Rollout:
 
 
 class Played(NamedTuple):
-    """An episode without exploration."""
+    """An episode that was played to its end."""
 
     total: float
     length: int
     won: bool
 
 
-def play(team: Team, learner: Learner, *, discount: float = 1.0) -> list[Played]:
-    """Play one greedy episode in every copy, from its beginning to its end.
+def play(
+    team: Team,
+    learner: Learner,
+    *,
+    discount: float = 1.0,
+    epsilon: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> list[Played]:
+    """Play one episode in every copy, from its beginning to its end.
 
     Copies that are done wait: what they go on with does not count.
 
@@ -124,6 +131,8 @@ def play(team: Team, learner: Learner, *, discount: float = 1.0) -> list[Played]
         team: freshly begun.
         learner: acts.
         discount: of the returns, per step.
+        epsilon: chance of a random action; 0 is greedy.
+        rng: of these; needed where epsilon is not 0.
     """
     E = team.copies
     memory = learner.memory(E)
@@ -131,7 +140,9 @@ def play(team: Team, learner: Learner, *, discount: float = 1.0) -> list[Played]
     going_E, won_E = np.ones(E, bool), np.zeros(E, bool)
     while going_E.any():
         seen = team.seen
-        action_EN, memory = learner.act(seen.observation, seen.available, memory)
+        action_EN, memory = learner.act(
+            seen.observation, seen.available, memory, epsilon=epsilon, rng=rng
+        )
         outcome = team.step(action_EN)
         total_E += np.where(going_E, discount**length_E * outcome.reward, 0.0)
         length_E += going_E
@@ -147,7 +158,7 @@ def play(team: Team, learner: Learner, *, discount: float = 1.0) -> list[Played]
     ]
 
 
-def film(team: Team, learner: Learner, frames: int = 8) -> dict[str, Any] | None:
+def film(team: Team, learner: Learner, frames: int = 60) -> dict[str, Any] | None:
     """Play one greedy episode in the first copy and keep pictures of it.
 
     Args:
@@ -157,7 +168,7 @@ def film(team: Team, learner: Learner, frames: int = 8) -> dict[str, Any] | None
 
     Returns:
         ``frames`` (``step`` and ``marks``: x, y, side, share), ``return``, ``won``, ``length``;
-        None for a game without space.
+        None for a game without space. An episode with fewer steps has fewer pictures.
     """
     if team.scene() is None:
         return None

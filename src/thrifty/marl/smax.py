@@ -11,9 +11,12 @@ compared, and everything here is labelled SMAX.
 | reward | the library's times 10 (JaxMARL's baselines); at most 20 in an episode |
 | end | terminated where a side is dead, truncated at the step limit; ``done`` there merges them |
 
-Copies are stepped by one compiled call without automatic reset, so the last observation survives;
-restarting is a second one. The first call of each takes 10 to 40 seconds; where the variable
-JAX_COMPILATION_CACHE_DIR names a folder, later processes do not wait. Needs the extra smax.
+Copies are stepped by one compiled call without automatic reset, so the last observation survives.
+First states are drawn many at a time; a copy that restarts takes its next one in the step that
+follows. The first calls take 10 to 40 seconds; where the variable JAX_COMPILATION_CACHE_DIR names a
+folder, later processes do not wait. Needs the extra smax.
+
+Legend: E copies, K first states of each.
 
 Reference: Rutherford et al. (2024), JaxMARL, section 4.
 """
@@ -44,18 +47,21 @@ from thrifty.marl.team import (
 _REWARD_SCALE = 10.0
 
 
+_DRAWN = 8  # first states of a copy that are drawn at a time
+
+
 class _Game(NamedTuple):
-    """A map with its compiled functions, each over copies; made once a process."""
+    """A map with its compiled functions; made once a process."""
 
     env: Any
-    fresh: Any
-    """keys -> state."""
-    begin: Any
-    """keys, state, chosen -> state, what is looked at."""
+    draw: Any
+    """key, E -> first states [K, E], what is looked at in them, the next key."""
+    settle: Any
+    """states, first states, number of the first state and whether it is due, each [E] -> states."""
     advance: Any
-    """keys, state, actions -> state, reward, what is looked at."""
+    """key, the four of ``settle``, actions -> states, reward, what is looked at, the next key."""
     look: Any
-    """state -> observation, state, available, a side lives (twice), steps."""
+    """states -> observation, state, available, a side lives (twice), steps."""
 
 
 @functools.cache
@@ -87,20 +93,37 @@ def _game(map_name: str) -> _Game:
             state.state.step,
         )
 
-    def advance(key: Any, state: Any, action_N: Any) -> tuple[Any, ...]:
+    def settled(state: Any, first_K: Any, number: Any, due: Any) -> Any:
+        def leaf(new_K: Any, old: Any) -> Any:
+            return jax.numpy.where(due, new_K[number], old)
+
+        return jax.tree.map(leaf, first_K, state)
+
+    def step(key: Any, state: Any, action_N: Any) -> tuple[Any, ...]:
         actions = {agent: action_N[n] for n, agent in enumerate(env.agents)}
         _, state, reward, _, _ = env.step_env(key, state, actions)
         return state, reward[env.agents[0]] * _REWARD_SCALE, look(state)
 
-    def begin(key: Any, state: Any, chosen: Any) -> tuple[Any, ...]:
-        _, fresh = env.reset(key)
-        state = jax.tree.map(lambda new, old: jax.numpy.where(chosen, new, old), fresh, state)
-        return state, look(state)
+    settle = jax.vmap(settled, (0, 1, 0, 0))
 
-    def fresh(key: Any) -> Any:
-        return env.reset(key)[1]
+    def advance(key: Any, state: Any, first: Any, number: Any, due: Any, action: Any) -> Any:
+        keys = jax.random.split(key, len(action) + 1)
+        state = settle(state, first, number, due)
+        return *jax.vmap(step)(keys[1:], state, action), keys[0]
 
-    return _Game(env, *(jax.jit(jax.vmap(one)) for one in (fresh, begin, advance, look)))
+    def draw(key: Any, copies: int) -> tuple[Any, ...]:
+        keys = jax.random.split(key, _DRAWN * copies + 1)
+        each = keys[1:].reshape(_DRAWN, copies, *keys.shape[1:])
+        first = jax.vmap(jax.vmap(lambda one: env.reset(one)[1]))(each)
+        return first, jax.vmap(jax.vmap(look))(first), keys[0]
+
+    return _Game(
+        env,
+        jax.jit(draw, static_argnums=1),
+        jax.jit(settle),
+        jax.jit(advance),
+        jax.jit(jax.vmap(look)),
+    )
 
 
 class SMAX:
@@ -141,17 +164,27 @@ class SMAX:
             largest_return=2 * _REWARD_SCALE,
             wins=True,
         )
-        self._state = self._game.fresh(self._keys())
+        self._draw()
+        self._state = jax.tree.map(lambda leaf: leaf[0], self._first)
+        self._taken_E[:] = 1
         self._take(self._game.look(self._state))
 
-    def _keys(self) -> Any:
-        """Return a key for each copy, and move on."""
-        keys = self._jax.random.split(self._key, self.copies + 1)
-        self._key = keys[0]
-        return keys[1:]
+    def _draw(self) -> None:
+        """Draw first states, and begin with each copy's first one."""
+        self._drawn_with = self._key
+        self._first, looked, self._key = self._game.draw(self._key, self.copies)
+        self._first_looked = [np.asarray(part) for part in looked]
+        self._taken_E = np.zeros(self.copies, np.int64)
+        self._number_E = np.zeros(self.copies, np.int64)
+        self._due_E = np.zeros(self.copies, bool)
+
+    def _settle(self) -> None:
+        """Put the first states that are due into their copies."""
+        self._state = self._game.settle(self._state, self._first, self._number_E, self._due_E)
+        self._due_E[:] = False
 
     def _take(self, looked: tuple[Any, ...]) -> None:
-        observation, state, available, ally, enemy, step = map(np.asarray, looked)
+        observation, state, available, ally, enemy, step = map(np.array, looked)
         self._seen = Seen(observation.astype(np.float32), state.astype(np.float32), available)
         self._ally_E, self._enemy_E, self._step_E = ally, enemy, step
 
@@ -162,13 +195,28 @@ class SMAX:
 
     def restart(self, chosen_E: Bools) -> None:
         """Begin a new episode in the chosen copies."""
-        self._state, looked = self._game.begin(self._keys(), self._state, chosen_E)
-        self._take(looked)
+        if (self._taken_E[chosen_E] == _DRAWN).any():
+            self._settle()
+            self._draw()
+        self._number_E[chosen_E] = self._taken_E[chosen_E]
+        self._taken_E[chosen_E] += 1
+        self._due_E |= chosen_E
+        copy_at = np.flatnonzero(chosen_E)
+        number_at = self._number_E[copy_at]
+        observation, state, available = self._seen
+        # What was given out stays.
+        self._seen = Seen(observation.copy(), state.copy(), available.copy())
+        ours = (*self._seen, self._ally_E, self._enemy_E, self._step_E)
+        for mine, first in zip(ours, self._first_looked, strict=True):
+            mine[copy_at] = first[number_at, copy_at]
 
     def step(self, action_EN: Integers) -> Outcome:
         """Take one step in all copies."""
         check_actions(action_EN, self._seen.available)
-        self._state, reward, looked = self._game.advance(self._keys(), self._state, action_EN)
+        self._state, reward, looked, self._key = self._game.advance(
+            self._key, self._state, self._first, self._number_E, self._due_E, action_EN
+        )
+        self._due_E[:] = False
         self._take(looked)
         terminated = ~self._ally_E | ~self._enemy_E
         truncated = ~terminated & (self._step_E >= self.spec.limit)
@@ -177,6 +225,7 @@ class SMAX:
 
     def scene(self) -> list[Mark] | None:
         """Return all living units."""
+        self._settle()
         units = self._state.state
         types = np.asarray(units.unit_types[0])
         whole = np.asarray(self._game.env.unit_type_health)[types]
@@ -198,14 +247,23 @@ class SMAX:
         """Do nothing: all is in this process."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the arrays of the environments' state and the random key."""
+        """Return the arrays of the environments' state, and the random keys."""
+        self._settle()
         leaves = self._jax.tree.leaves(self._state)
-        return {"key": np.array(self._key), "leaves": [np.array(leaf) for leaf in leaves]}
+        return {
+            "key": np.array(self._key),
+            "drawn_with": np.array(self._drawn_with),
+            "taken": self._taken_E.copy(),
+            "leaves": [np.array(leaf) for leaf in leaves],
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> bool:
         """Take over a stored state; the running episodes go on."""
         jnp = self._jax.numpy
+        self._key = jnp.asarray(state["drawn_with"])
+        self._draw()
         self._key = jnp.asarray(state["key"])
+        self._taken_E = np.array(state["taken"], np.int64)
         structure = self._jax.tree.structure(self._state)
         leaves = [jnp.asarray(leaf) for leaf in state["leaves"]]
         self._state = self._jax.tree.unflatten(structure, leaves)

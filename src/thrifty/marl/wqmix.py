@@ -24,8 +24,14 @@ import torch
 from torch import Tensor
 
 from thrifty.marl.episodes import EpisodeBatch
-from thrifty.marl.joint_value import JointValue, SparseValue
-from thrifty.marl.learner import Learner, LearnerConfig, chosen
+from thrifty.marl.learner import (
+    Learner,
+    LearnerConfig,
+    Target,
+    Value,
+    chosen,
+    compiled_pair,
+)
 from thrifty.marl.mixers import CentralMixer
 from thrifty.marl.returns import masked_mean
 from thrifty.marl.team import Spec
@@ -87,6 +93,8 @@ class WQMIX(Learner):
         if not 0.0 < config.weight <= 1.0:
             raise ValueError(f"weight must lie in (0, 1], got {config.weight}")
         super().__init__(config, spec, seed=seed)
+        self.central: Value
+        self.central_target: Target
         self.central, self.central_target = self._network(
             lambda: CentralMixer(spec.agents, spec.state_dim, embed=config.central_embed),
             self._seeds[1],
@@ -97,7 +105,12 @@ class WQMIX(Learner):
         """Return CW-QMIX or OW-QMIX."""
         return "CW-QMIX" if self.config.weighting == "central" else "OW-QMIX"
 
-    def pairs(self) -> dict[str, tuple[SparseValue, JointValue]]:
+    def compile(self) -> None:
+        """Let the engine compute updates and actions; state and links stay the reference's."""
+        super().compile()
+        self.central, self.central_target = compiled_pair(self.central, self.central_target)
+
+    def pairs(self) -> dict[str, tuple[Value, Target]]:
         """Return both networks with their targets."""
         return {
             "value": (self.value, self.target),
@@ -114,12 +127,13 @@ class WQMIX(Learner):
     def update(self, batch: EpisodeBatch) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
         """Do one update of both networks."""
         inputs, state = self.batch_inputs(batch), self.state_of(batch)
-        q_TBNU = self.value.module.agents(inputs)
-        total_TB = self.value.module(chosen(q_TBNU, batch), state[:-1])
-        central_TBNU = self.central.module.agents(inputs)
-        central_TB = self.central.module(chosen(central_TBNU, batch), state[:-1])
+        network, central = self.value.network, self.central.network
+        q_TBNU = network.individual(inputs)
+        total_TB = network(chosen(q_TBNU, batch), state[:-1])
+        central_TBNU = central.individual(inputs)
+        central_TB = central(chosen(central_TBNU, batch), state[:-1])
         with torch.no_grad():
-            target_TBNU = self.central_target.agents(inputs)
+            target_TBNU = self.central_target.individual(inputs)
             next_TBN = self.next_individual(target_TBNU, q_TBNU, batch)
             y_TB = self.returns(self.central_target(next_TBN, state[1:]), batch)
             weight_TB = self._weights(batch, q_TBNU, total_TB, target_TBNU, state, y_TB)

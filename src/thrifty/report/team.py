@@ -6,20 +6,26 @@ A team is told from other agents by the ``team`` of its start record.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from thrifty.report import figures, numbers, single
-from thrifty.report.elements import Column, cards, note, picture, pictures, section, strip, table
+from thrifty.report.elements import (
+    Column,
+    cards,
+    folded,
+    note,
+    picture,
+    pictures,
+    section,
+    strip,
+    table,
+)
 from thrifty.report.figures import LINE_STYLES, MUTED, PALETTE, legend, panel
 from thrifty.report.run_data import RunData
+from thrifty.report.team_film import COLOURS, SIDES, animation, film_strip
 
 _LATE = 20  # evaluations that the score is the mean of
-_CELL, _GAP, _LABEL, _PER_ROW = 170.0, 8.0, 26.0, 4
-_COLOURS = ("--c0", "--c1", "--muted")
-_SIDES = ("the team", "opponents", "other things")
 
 
 def is_team(run: RunData) -> bool:
@@ -94,65 +100,18 @@ def _film(run: RunData) -> str:
     film = films[-1]
     frames = film["frames"]
     sides = sorted({int(mark[2]) for frame in frames for mark in frame["marks"]})
-    shown = ", ".join(f"{_SIDES[side]} {('blue', 'orange', 'grey')[side]}" for side in sides)
+    shown = ", ".join(f"{SIDES[side]} {COLOURS[side]}" for side in sides)
     ended = " It ended with a win." if film["won"] else ""
     return section(
         "An episode",
-        strip(film_strip(frames)),
+        strip(animation(frames)),
+        folded("The same as a film strip", strip(film_strip(frames))),
         note(
             f"A greedy episode after training: {numbers.count(film['length'])} steps, return "
-            f"{numbers.significant(film['return'])}.{ended} Below each picture: the step. "
-            f"{shown[0].upper() + shown[1:]}; the filled share of a disc is what is left of it."
+            f"{numbers.significant(film['return'])}.{ended} Below the picture: the step. "
+            f"{shown[0].upper() + shown[1:]}; the filled share of a disc is what is left of it. "
+            "The animation stops under the pointer."
         ),
-    )
-
-
-def film_strip(frames: list[Mapping[str, Any]]) -> str:
-    """Pictures of an episode in rows of four, as one `<svg>` element.
-
-    Args:
-        frames: with ``step`` and ``marks``: x, y, side, share.
-    """
-    places = np.array([mark[:2] for frame in frames for mark in frame["marks"]] or [[0.0, 0.0]])
-    low, high = places.min(0), places.max(0)
-    middle, reach = (low + high) / 2, max(float((high - low).max()), 1.0)
-    radius = 7.0
-    scale = (_CELL - 4 * radius) / reach
-    parts = []
-    for number, frame in enumerate(frames):
-        row, column = divmod(number, _PER_ROW)
-        left, top = column * (_CELL + _GAP), row * (_CELL + _LABEL + _GAP)
-        parts.append(
-            f'<rect x="{left:.1f}" y="{top:.1f}" width="{_CELL}" height="{_CELL}" rx="6" '
-            'fill="var(--card)"/>'
-        )
-        for x, y, side, share in frame["marks"]:
-            at = (
-                left + _CELL / 2 + (float(x) - middle[0]) * scale,
-                top + _CELL / 2 - (float(y) - middle[1]) * scale,
-            )
-            colour = _COLOURS[int(side)]
-            inner = radius * max(0.0, min(1.0, float(share))) ** 0.5
-            parts.append(
-                f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="{radius}" fill="none" '
-                f'stroke="var({colour})" stroke-width="1.5"/>'
-                f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="{inner:.1f}" '
-                f'fill="var({colour})" fill-opacity="0.75"/>'
-            )
-        parts.append(
-            f'<text x="{left + _CELL / 2:.1f}" y="{top + _CELL + 18:.1f}" '
-            f'fill="var(--ink)">{numbers.count(frame["step"])}</text>'
-        )
-    rows = -(-len(frames) // _PER_ROW)
-    width = min(len(frames), _PER_ROW) * (_CELL + _GAP) - _GAP
-    height = rows * (_CELL + _LABEL + _GAP) - _GAP
-    return (
-        f'<svg role="img" aria-label="{len(frames)} pictures of an episode" '
-        f'viewBox="0 0 {width:.1f} {height:.1f}" xmlns="http://www.w3.org/2000/svg" '
-        f'style="min-width:{0.6 * width:.0f}px;max-width:{1.1 * width:.0f}px">'
-        '<g font-size="14" text-anchor="middle" style="font-family:var(--font)">'
-        + "\n".join(parts)
-        + "</g></svg>"
     )
 
 

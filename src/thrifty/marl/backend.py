@@ -1,0 +1,79 @@
+"""What runs a team's updates, and why: the choice that ``backend="auto"`` makes.
+
+The choice follows from the configuration and the links alone (and from whether the engine can be
+loaded), so a resumed run makes it again.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from thrifty.marl.learner import Learner
+
+Backend = Literal["reference", "engine"]
+
+ENGINE_FROM = 0.5
+"""Share of cut weights, all networks together, from which ``auto`` takes the engine."""
+
+
+def choose(asked: Literal["auto"] | Backend, learner: Learner) -> tuple[Backend, str]:
+    """Return what runs the updates, and the reason in words.
+
+    Args:
+        asked: the configuration's ``backend``; all but auto is returned as it is.
+        learner: as built; its links are counted.
+
+    Raises:
+        ValueError: the engine is asked for and lacks something.
+
+    Example:
+        >>> from thrifty.marl import QMIXConfig, Spec
+        >>> spec = Spec("toy", agents=2, actions=3, observation_dim=4, state_dim=5, limit=6)
+        >>> choose("auto", QMIXConfig().build(spec, seed=0))
+        ('reference', 'dense: no weight is cut')
+    """
+    lacking = unsupported(learner)
+    if asked == "engine" and lacking:
+        raise ValueError(f"the engine has no {lacking}: use backend=reference for it")
+    if asked != "auto":
+        return asked, "as configured"
+    if lacking:
+        return "reference", f"the engine has no {lacking}"
+    rows = [row for name, (value, _) in learner.pairs().items() for row in value.costs(name)]
+    cut = 1.0 - sum(r.sparse_parameters for r in rows) / sum(r.dense_parameters for r in rows)
+    if cut == 0.0:
+        return "reference", "dense: no weight is cut"
+    share = f"{100.0 * cut:.3g} % of the weights are cut"
+    least = f"{100.0 * ENGINE_FROM:.0f} %"
+    if cut < ENGINE_FROM:
+        return "reference", f"{share}, below the {least} from which the engine is taken"
+    missing = engine_problem()
+    if missing:
+        return "reference", f"the engine cannot be loaded ({missing})"
+    return "engine", f"{share}, above the {least} from which the engine is faster"
+
+
+def engine_problem() -> str | None:
+    """Return why compiled code cannot run in this process, or None."""
+    try:
+        import numba
+
+        import thrifty.marl.compiled  # noqa: F401 - loads all that is compiled
+    except (ImportError, OSError) as problem:  # OSError: a shared library of Numba's is missing
+        return " ".join(str(problem).split())
+    return "NUMBA_DISABLE_JIT is set" if getattr(numba.config, "DISABLE_JIT", False) else None
+
+
+def unsupported(learner: Learner) -> str | None:
+    """Return what the engine lacks for a learner, in words, or None.
+
+    Args:
+        learner: as built.
+    """
+    config = learner.config
+    if config.parameters == "masked":
+        return "agents with masks of their own over shared weights"
+    for part in (config.agents, config.mixing):
+        if part.sparsity > 0.0 and part.moments == "keep":
+            return "optimizer moments of cut links (moments=keep)"
+    return None
