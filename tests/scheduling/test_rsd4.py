@@ -141,8 +141,8 @@ def test_packets_get_what_follows_success_and_failure() -> None:
 
     found = credit.rows(batch, torch.Generator())
     context = torch.zeros(len(batch.queue), 1, 1)
-    u, v = credit.targets(
-        batch, found, (w, cost), Half(), context, [(Known(), context)], None, 0.0  # type: ignore[arg-type, list-item]
+    [(u, v)] = credit.targets(
+        batch, found, (w, cost), [(Half(), context)], [(Known(), context)], None, 0.0  # type: ignore[list-item]
     )  # fmt: skip
     most = of.most_attempts
 
@@ -218,7 +218,7 @@ def test_memories_run_once_however_many_energies_are_sampled(name: str, critic: 
 def test_every_network_has_a_memory_of_its_own() -> None:
     of, sight = scenario("S2"), Sight(kind="hidden")
     learner = learner_of(of, sight)
-    policy = PolicyScheduler(learner, [0.5])
+    policy = PolicyScheduler(learner, [0.5], explore=np.random.default_rng(0))
     queues = Queues(of, 2, sight=sight)
     queues.reset(0)
     policy.reset(2)

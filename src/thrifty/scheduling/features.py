@@ -60,9 +60,9 @@ class Features:
         if queue:
             parts.append(self.mask.float())
         self._described = torch.cat(parts, dim=-1)
-        self.size = self._described.shape[1] + self.hops
+        lasting = self._described.shape[1] + self.hops
+        self.size = lasting + self.hops * self._states + (self.cells if queue else 0)
         """O, numbers that describe a user in a slot."""
-        self.size += self.hops * self._states + (self.cells if queue else 0)
         self.size += 0 if self._waves is None else self._waves.shape[1]
         self.of_cell = torch.cat(
             [torch.eye(self.hops).repeat_interleave(self.most, 0),
@@ -87,11 +87,20 @@ class Features:
             channel: states seen [..., N, H], None if hidden.
             phase: slot of the channel's cycle [..., N], None if hidden.
         """
-        shape = queue.shape[:-1]
+        lasting = self.lasting(flow, prices)
+        return torch.cat(
+            [lasting.expand(*queue.shape[:-1], -1), *self.passing(queue, channel, phase)], dim=-1
+        )
+
+    def lasting(self, flow: Tensor, prices: Tensor) -> Tensor:
+        """Return the first of these numbers, which are the same in all slots [N, lasting]."""
         ratio = torch.log(prices / self.weights[flow, None].clamp(min=1e-9) + 1e-9)
         ratio = ratio.clamp(-_LARGEST_LOG, _LARGEST_LOG) / _LOG_SCALE
-        fixed = torch.cat([self._described[flow], ratio], dim=-1)
-        parts = [fixed.expand(*shape, -1)]
+        return torch.cat([self._described[flow], ratio], dim=-1)
+
+    def passing(self, queue: Tensor, channel: Tensor | None, phase: Tensor | None) -> list[Tensor]:
+        """Return those that follow them, which change from slot to slot, in parts [..., N, *]."""
+        parts = []
         if self._states:
             assert channel is not None, "a sight that shows the channel"
             seen = torch.nn.functional.one_hot(channel.long(), self._states)
@@ -101,7 +110,7 @@ class Features:
             parts.append(self._waves[phase.long()])
         if self.queue:
             parts.append(torch.log1p(queue.float()))
-        return torch.cat(parts, dim=-1)
+        return parts
 
     def worths(self, flow: Tensor, prices: Tensor) -> tuple[Tensor, Tensor]:
         """Return what a delivery earns [N] and a unit of energy costs at each hop [N, H], scaled.

@@ -9,7 +9,8 @@ seen this is exact. A cell of B packets of which s got through gives, per packet
 
 where V is the softmax value over sampled energies. There is no discount: a packet ends by itself.
 
-Legend: T slots, B users (sequences), J cells, R rows (cells that hold packets), S samples.
+Legend: T slots, B users (sequences), J cells, R rows (cells that hold packets), S samples, A
+actors.
 """
 
 from __future__ import annotations
@@ -139,26 +140,28 @@ class PacketCredit:
     def value(
         self,
         rows: Rows,
-        actor: PacketActor,
-        actor_context: Tensor,
+        actors: list[tuple[PacketActor, Tensor]],
         critics: list[tuple[PacketCritic, Tensor]],
         noise: Tensor | None,
         inverse_temperature: float,
     ) -> Tensor:
-        """Return the softmax value of cells [R]; contexts are [users, size].
+        """Return the softmax value of cells by each of A actors [A, R]; contexts are [users, size].
 
         Args:
             rows: the cells.
-            actor: proposes.
-            actor_context: its contexts.
+            actors: propose; with their contexts.
             critics: with their contexts; the least of their worths counts.
             noise: [S, R], or None for the proposal alone.
             inverse_temperature: of the softmax.
         """
-        proposed = actor(actor_context, rows.user, self.features.of_cell[rows.cell])
-        energy = sampled(proposed.clamp(0.0, 1.0), noise)
-        worths = [self._worth(critic, context, rows, energy) for critic, context in critics]
-        q = torch.stack(worths).amin(dim=0)
+        cell = self.features.of_cell[rows.cell]
+        proposed = torch.stack([actor(context, rows.user, cell) for actor, context in actors])
+        energy = sampled(proposed.clamp(0.0, 1.0), None if noise is None else noise[:, None])
+        # Critics take the samples of all actors together.
+        worths = [
+            self._worth(critic, context, rows, energy.flatten(0, 1)) for critic, context in critics
+        ]
+        q = torch.stack(worths).amin(dim=0).reshape(energy.shape)
         return softmax_value(q, inverse_temperature)
 
     def targets(
@@ -166,44 +169,46 @@ class PacketCredit:
         batch: Sequences,
         found: Tensor,
         worths: tuple[Tensor, Tensor],
-        actor: PacketActor,
-        actor_context: Tensor,
+        actors: list[tuple[PacketActor, Tensor]],
         critics: list[tuple[PacketCritic, Tensor]],
         noise: Tensor | None,
         inverse_temperature: float,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> list[tuple[Tensor, Tensor]]:
         """Return what a packet of each row is worth after success [R] and after failure [R].
 
         Args:
             batch: the sequences.
             found: the rows, as (slot, user, cell) [R, 3].
             worths: w [B] and cost [B, J].
-            actor: target actor.
-            actor_context: its contexts [T + 1, B, size].
+            actors: target actors, with their contexts [T + 1, B, size].
             critics: target critics with theirs.
             noise: [S, R, 2], or None.
             inverse_temperature: of the softmax.
+
+        Returns:
+            One pair for each actor.
         """
         slot, user, cell = found.T
-        users = len(batch.flow)
-        after = (slot + 1) * users + user
-        flat = actor_context.flatten(0, 1)
-        flat_critics = [(critic, context.flatten(0, 1)) for critic, context in critics]
+        after = (slot + 1) * len(batch.flow) + user
         got = batch.success[slot, user, cell]
         alive = self._left[cell] > 0
         failed = batch.queue[slot, user, cell] > got
-        moved = alive & (got > 0) & ~self._last_hop[cell]
+        moved = (alive & (got > 0) & ~self._last_hop[cell]).nonzero()[:, 0]
+        stayed = (alive & failed).nonzero()[:, 0]
+        to = torch.cat([cell[moved] + self.features.most - 1, cell[stayed] - 1])
+        rows = self._at(batch, torch.cat([after[moved], after[stayed]]), to, *worths)
+        own = None
+        if noise is not None:
+            own = torch.cat([noise[:, moved, 0], noise[:, stayed, 1]], dim=1)
+        flat = [(actor, context.flatten(0, 1)) for actor, context in actors]
+        flat_critics = [(critic, context.flatten(0, 1)) for critic, context in critics]
+        values = self.value(rows, flat, flat_critics, own, inverse_temperature)
         result = []
-        for number, (which, to) in enumerate(
-            ((moved, cell + self.features.most - 1), (alive & failed, cell - 1))
-        ):
-            index = which.nonzero()[:, 0]
-            value = torch.zeros(len(cell))
-            rows = self._at(batch, after[index], to[index], *worths)
-            own = None if noise is None else noise[:, index, number]
-            value[index] = self.value(rows, actor, flat, flat_critics, own, inverse_temperature)
-            result.append(value)
-        return result[0], result[1]
+        for value in values:
+            forward, stay = torch.zeros(len(cell)), torch.zeros(len(cell))
+            forward[moved], stay[stayed] = value[: len(moved)], value[len(moved) :]
+            result.append((forward, stay))
+        return result
 
     def critic_loss(
         self,

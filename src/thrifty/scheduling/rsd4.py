@@ -24,6 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from thrifty.scheduling.decision import Decision
 from thrifty.scheduling.features import Features
 from thrifty.scheduling.networks import Memory
 from thrifty.scheduling.packet_credit import PacketCredit
@@ -247,6 +248,18 @@ class RSD4:
         assert best is not None
         return best, after
 
+    def decision(self) -> Decision | None:
+        """Return the averaged networks as they are now, to act fast; None with credit per user."""
+        if not isinstance(self._credit, PacketCredit):
+            return None
+        config = self.config
+        judges = config.critics if config.actors > 1 else 0
+        actors, critics = (
+            [self.networks[f"{kind}_{number + 1}"].target for number in range(count)]
+            for kind, count in (("actor", config.actors), ("critic", judges))
+        )
+        return Decision(self.features, actors, critics)
+
     # ------------------------------------------------------------------ learning
 
     def update(self, batch: Sequences, prices: Tensor) -> dict[str, float]:
@@ -333,22 +346,16 @@ class RSD4:
         contexts = {
             name: network.target.context(seen, tried)[0] for name, network in self.networks.items()
         }
-        critics = [
-            (self.networks[name].target, contexts[name])
-            for name in (f"critic_{number}" for number in range(1, config.critics + 1))
-        ]
-        found: list[Any] = []
-        for number in range(1, config.actors + 1):
-            name = f"actor_{number}"
-            of = (self.networks[name].target, contexts[name], critics, noise)
-            if isinstance(credit, PacketCredit):
-                assert packets is not None
-                found.append(
-                    credit.targets(batch, packets, worths, *of, config.inverse_temperature)
-                )
-            else:
-                found.append(credit.targets(batch, worths, *of, config.inverse_temperature))
-        return found
+        actors, critics = (
+            [(self.networks[name].target, contexts[name])
+             for name in (f"{kind}_{number + 1}" for number in range(count))]
+            for kind, count in (("actor", config.actors), ("critic", config.critics))
+        )  # fmt: skip
+        rest = (actors, critics, noise, config.inverse_temperature)
+        if isinstance(credit, PacketCredit):
+            assert packets is not None
+            return credit.targets(batch, packets, worths, *rest)
+        return credit.targets(batch, worths, *rest)
 
     def ledger(self) -> dict[str, Any]:
         """Return parameters and FLOPs of a slot and user, beside the dense twin's."""
