@@ -80,7 +80,7 @@ class Context(nn.Module):
             tried: as in :meth:`forward`.
         """
         counts = tried[..., :2].transpose(-1, -2) * EVIDENCE_SCALE
-        told = counts @ F.silu(self.attempt(tried[..., 2:]))
+        told = counts @ F.silu(self.attempt(tried[..., 2:].contiguous()))
         return torch.cat([told.flatten(-2), counts.sum(dim=-1)], dim=-1)
 
 

@@ -24,6 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from thrifty.scheduling.backend import choose
 from thrifty.scheduling.decision import Decision
 from thrifty.scheduling.features import Features
 from thrifty.scheduling.networks import Memory
@@ -84,6 +85,8 @@ class RSD4Config:
     """Fraction of weights cut in every network, in [0, 1)."""
     evolve_every: int = 200
     """Optimizer steps between exchanges of links; 0 keeps the first ones."""
+    backend: Literal["auto", "reference", "engine"] = "auto"
+    """What runs the updates; auto takes the engine where it is faster."""
 
 
 def check_learner(config: RSD4Config) -> None:
@@ -132,6 +135,7 @@ class RSD4:
     def __init__(self, config: RSD4Config, features: Features, *, seed: int, updates: int) -> None:
         check_learner(config)
         self.config, self.features = config, features
+        self.backend, self.backend_reason = choose(config.backend, config)
         self.updates = 0
         self._planned = max(1, updates)
         shape: dict[str, Any] = {
@@ -164,6 +168,9 @@ class RSD4:
                         evolve_until=planned * 3 // 4,
                         seed=seed + len(self.networks),
                     )
+        if self.backend == "engine":
+            for network in self.networks.values():
+                network.use_engine()
         self._generator = torch.Generator().manual_seed(seed + 1)
 
     @property
@@ -255,7 +262,7 @@ class RSD4:
         config = self.config
         judges = config.critics if config.actors > 1 else 0
         actors, critics = (
-            [self.networks[f"{kind}_{number + 1}"].target for number in range(count)]
+            [self.networks[f"{kind}_{number + 1}"].dense_target for number in range(count)]
             for kind, count in (("actor", config.actors), ("critic", judges))
         )
         return Decision(self.features, actors, critics)
