@@ -12,7 +12,7 @@ import torch
 from thrifty.scheduling.features import Features, tensor
 from thrifty.scheduling.policy import PolicyScheduler
 from thrifty.scheduling.queueing import Queues, Sight
-from thrifty.scheduling.rsd4 import RSD4, RSD4Config
+from thrifty.scheduling.rsd4 import RSD4, Memories, RSD4Config
 from thrifty.scheduling.scenarios import scenario
 
 
@@ -53,7 +53,8 @@ def test_decisions_are_those_of_the_networks(name: str, changes: dict[str, Any])
     policy.reset(5)
     users = 5 * of.flows
     flow, paid = torch.arange(of.flows).repeat(5), prices.expand(users, of.hops)
-    tried, memories = torch.zeros(users, learner.features.cells, 4), {}
+    tried = torch.zeros(users, learner.features.cells, 4)
+    memories: Memories = {}
     spread = 0.0
     for _ in range(12):
         view = queues.view()
@@ -86,4 +87,4 @@ def test_a_policy_starts_anew() -> None:
             energy = policy.energies(queues.view())
             policy.observe(queues.step(energy))
         seen.append(energy)
-    assert np.array_equal(*seen)
+    assert np.array_equal(seen[0], seen[1])

@@ -80,7 +80,8 @@ class Context(nn.Module):
             tried: as in :meth:`forward`.
         """
         counts = tried[..., :2].transpose(-1, -2) * EVIDENCE_SCALE
-        told = counts @ F.silu(self.attempt(tried[..., 2:].contiguous()))
+        of = F.silu(self.attempt(tried[..., 2:].contiguous()))
+        told = (counts[..., None] * of[..., None, :, :]).sum(dim=-2)
         return torch.cat([told.flatten(-2), counts.sum(dim=-1)], dim=-1)
 
 

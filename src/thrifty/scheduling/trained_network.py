@@ -92,7 +92,8 @@ class TrainedNetwork(Generic[Module]):
 
     def descend(self, loss: Tensor, learning_rate: float) -> None:
         """Take one optimizer step down a loss, differentiated by this network alone."""
-        module, optimizer = self._dense, self._optimizer
+        module = self._dense
+        optimizer: torch.optim.Optimizer = self._optimizer
         if self._twin is not None and self._at_work:
             module, optimizer = self._twin.compact, self._twin.optimizer
         for group in optimizer.param_groups:
