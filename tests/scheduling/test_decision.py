@@ -62,8 +62,8 @@ def test_decisions_are_those_of_the_networks(name: str, changes: dict[str, Any])
         channel = None if view.channel is None else tensor(view.channel.reshape(users, of.hops))
         phase = None if view.phase is None else tensor(view.phase.repeat(of.flows))
         expected, memories = learner.act(
-            learner.features.observe(flow, paid, waiting, channel, phase), tried, waiting, flow,
-            paid, memories, averaged=True,
+            learner.features.observe(flow, paid, waiting, channel, phase), tried, waiting, channel,
+            flow, paid, memories, averaged=True,
         )  # fmt: skip
         energy = policy.energies(view)
         assert np.allclose(energy.reshape(users, -1), expected.numpy(), rtol=0, atol=1e-5)

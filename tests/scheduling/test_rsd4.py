@@ -12,7 +12,7 @@ import torch
 from thrifty.scheduling.arrivals import Arrivals
 from thrifty.scheduling.channels import MarkovChannel
 from thrifty.scheduling.features import Features
-from thrifty.scheduling.packet_credit import PacketCredit
+from thrifty.scheduling.packet_credit import PacketCredit, Terms
 from thrifty.scheduling.policy import PolicyScheduler
 from thrifty.scheduling.queueing import Queues, Sight
 from thrifty.scheduling.rsd4 import RSD4, RSD4Config
@@ -105,7 +105,7 @@ def test_a_right_target_depends_on_its_own_sequence_only(pairing: Any, own: bool
         w, cost = features.worths(batch.flow, prices)
         noise = 0.1 * torch.randn(3, *batch.energy.shape, generator=torch.Generator())
         found: torch.Tensor = learner._targets(
-            batch, seen, learner._tried(batch), None, (w, features.costs(cost)), noise
+            batch, seen, learner._tried(batch), None, Terms(w, features.costs(cost), None), noise
         )[0]
         return found
 
@@ -127,11 +127,14 @@ def test_packets_get_what_follows_success_and_failure() -> None:
     flow = int(batch.flow[0])
     cells = 2 * of.most_attempts
     w, cost = torch.tensor([0.6]), torch.full((1, cells), 0.25)
+    links = learner.features.links(batch.flow, torch.ones(1, 2), batch.channel)
     v_of_cell = torch.linspace(0.0, 0.7, cells)
 
     class Known(torch.nn.Module):
         def forward(self, context: Any, row: Any, cell: Any, energy: Any) -> torch.Tensor:
-            place = cell[:, :2].argmax(1) * of.most_attempts + cell[:, 2:].argmax(1)
+            place = cell[:, :2].argmax(1) * of.most_attempts + cell[
+                :, 2 : 2 + of.most_attempts
+            ].argmax(1)
             zero = torch.zeros_like(energy)  # logit 0: half of the attempts get through
             return torch.stack([zero, zero + 0.4, v_of_cell[place].expand_as(energy)], dim=-1)
 
@@ -142,7 +145,7 @@ def test_packets_get_what_follows_success_and_failure() -> None:
     found = credit.rows(batch, torch.Generator())
     context = torch.zeros(len(batch.queue), 1, 1)
     [(u, v)] = credit.targets(
-        batch, found, (w, cost), [(Half(), context)], [(Known(), context)], None, 0.0  # type: ignore[list-item]
+        batch, found, Terms(w, cost, links), [(Half(), context)], [(Known(), context)], None, 0.0  # type: ignore[list-item]
     )  # fmt: skip
     most = of.most_attempts
 
@@ -184,7 +187,7 @@ def test_the_last_slot_of_an_episode_is_no_end() -> None:
     w, cost = features.worths(batch.flow, prices)
     with torch.no_grad():
         found = learner._targets(
-            batch, seen, learner._tried(batch), None, (w, features.costs(cost)), None
+            batch, seen, learner._tried(batch), None, Terms(w, features.costs(cost), None), None
         )[0]
     earned = w * batch.success.sum(dim=-1) / features.rates[batch.flow]
     assert torch.allclose(found, earned + 7.0)  # in every slot, the last one too
@@ -242,8 +245,11 @@ def test_users_are_described_and_not_numbered(critic: Any) -> None:
     features = learner.features
     flow, prices = torch.arange(3), torch.full((3, 1), 0.4)
     queue = torch.tensor([[1.0, 0, 2, 3, 0]] * 3)
-    seen = features.observe(flow, prices, queue, torch.ones(3, 1, dtype=torch.int64), None)
-    energy, _ = learner.act(seen, torch.zeros(3, 5, 4), queue, flow, prices, {}, averaged=False)
+    channel = torch.ones(3, 1, dtype=torch.int64)
+    seen = features.observe(flow, prices, queue, channel, None)
+    energy, _ = learner.act(
+        seen, torch.zeros(3, 5, 4), queue, channel, flow, prices, {}, averaged=False
+    )
     assert torch.equal(energy[0], energy[2])
     assert not torch.equal(energy[0], energy[1])
     assert torch.all(energy[queue == 0] == 0)

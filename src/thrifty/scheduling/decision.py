@@ -94,6 +94,7 @@ class Decision:
         self._look_lasting = torch.addmm(bias, lasting, weight[: self._passing])
         w, cost = features.worths(flow, prices)
         self._w, self._cost = w, features.costs(cost)
+        self._flow, self._prices = flow, prices
         if self._recurrent:
             weight, bias = self._enter
             self._enter_lasting = torch.addmm(bias, lasting, weight[: self._passing])
@@ -121,11 +122,14 @@ class Decision:
             self._state[..., 2 * self._width :] = context
             context = self._state[..., self._width :]
         user, cell = queue.nonzero(as_tuple=True)
-        energy = self._propose(context[: self._count], user, cell, None)[..., 0]
+        link = self._features.links(self._flow, self._prices, channel)
+        if link is not None:
+            link = link[user, cell // self._features.most]
+        energy = self._propose(context[: self._count], user, cell, link, None)[..., 0]
         energy = energy.add_(0.5).clamp_(0.0, 1.0)  # [A, R]
         best = energy[0]
         if self._count > 1:
-            worth = self._worths(context[self._count :], user, cell, energy)
+            worth = self._worths(context[self._count :], user, cell, link, energy)
             best = torch.where(worth[1] > worth[0], energy[1], energy[0])
         found = torch.zeros(queue.shape)
         found[user, cell] = best
@@ -162,9 +166,11 @@ class Decision:
         sums = counts.sum(dim=-1).expand(networks, users, 2)
         return torch.cat([told.reshape(networks, users, -1), sums], dim=-1)
 
-    def _worths(self, context: Tensor, user: Tensor, cell: Tensor, energy: Tensor) -> Tensor:
+    def _worths(
+        self, context: Tensor, user: Tensor, cell: Tensor, link: Tensor | None, energy: Tensor
+    ) -> Tensor:
         """Each critic's worth of its actor's energies [A, R]."""
-        out = self._judge(context, user, cell, energy)
+        out = self._judge(context, user, cell, link, energy)
         chance, alive = out[..., 0].sigmoid(), self._alive[cell]
         u = torch.where(self._last_hop[cell], self._w[user], out[..., 1] * alive)
         v = out[..., 2] * alive
@@ -179,19 +185,36 @@ class _Heads:
             return
         weight, bias = _stacked([one.of_context for one in heads])
         self._of_context = weight.roll(-shift, dims=1), bias
-        self._of_cell = torch.stack([of_cell @ one.of_cell.weight.T for one in heads])
+        first = of_cell.shape[1]
+        weights = torch.stack([one.of_cell.weight.T for one in heads])
+        self._of_cell, self._of_link = of_cell @ weights[:, :first], weights[:, first:]
         actions = [one.of_action.weight.T for one in heads if one.of_action is not None]
         self._of_action = torch.stack(actions) if actions else None
         self._hidden = _stacked([one.hidden for one in heads])
         self._out = _stacked([one.out for one in heads])
 
     def __call__(
-        self, context: Tensor, user: Tensor, cell: Tensor, energy: Tensor | None
+        self,
+        context: Tensor,
+        user: Tensor,
+        cell: Tensor,
+        link: Tensor | None,
+        energy: Tensor | None,
     ) -> Tensor:
-        """Return [heads, R, outputs] for contexts [heads, N, size] and energies [heads, R]."""
+        """Return [heads, R, outputs].
+
+        Args:
+            context: [heads, N, size].
+            user: of each row [R].
+            cell: of each row [R].
+            link: what describes its link [R, L]; None over one hop.
+            energy: [heads, R], None for heads without.
+        """
         weight, bias = self._of_context
         entered = torch.baddbmm(bias, context, weight).index_select(1, user)
         entered += self._of_cell.index_select(1, cell)
+        if link is not None:
+            entered += link @ self._of_link
         if energy is not None:
             assert self._of_action is not None
             tried = torch.stack([energy, (energy + ROOT).sqrt_()], dim=-1)

@@ -41,6 +41,19 @@ class Rows(NamedTuple):
     """What a delivery earns [R]."""
     cost: Tensor
     """Of a unit of energy [R]."""
+    described: Tensor
+    """What describes each to a head: cell and, over several hops, its link [R, H + K + L]."""
+
+
+class Terms(NamedTuple):
+    """What energies of users are worth and cost, and what describes their links."""
+
+    w: Tensor
+    """What a delivery earns [N]."""
+    cost: Tensor
+    """Of a unit of energy in each cell [N, J]."""
+    link: Tensor | None
+    """Of each hop [..., N, H, L], None over one hop."""
 
 
 class PacketCredit:
@@ -64,13 +77,14 @@ class PacketCredit:
         cells = torch.arange(features.cells)
         self._hop, self._left = cells // features.most, cells % features.most
         self._last_hop = self._hop == features.hops - 1
+        self._described = features.of_cell.shape[1] + features.of_link
 
     def actor(self) -> PacketActor:
         """Return a new actor."""
         features = self.features
         return PacketActor(
             features.size,
-            features.of_cell.shape[1],
+            self._described,
             self._width,
             recurrent=self._recurrent,
             predicts=self._prediction > 0,
@@ -79,32 +93,25 @@ class PacketCredit:
     def critic(self) -> PacketCritic:
         """Return a new critic."""
         features = self.features
-        return PacketCritic(
-            features.size, features.of_cell.shape[1], self._width, recurrent=self._recurrent
-        )
+        return PacketCritic(features.size, self._described, self._width, recurrent=self._recurrent)
 
     # ------------------------------------------------------------------ acting
 
-    def propose(self, actor: PacketActor, context: Tensor, queue: Tensor) -> Tensor:
+    def propose(self, actor: PacketActor, context: Tensor, queue: Tensor, terms: Terms) -> Tensor:
         """Return energies [N, J] for contexts [N, size], 0 in empty cells."""
         user, cell = queue.nonzero(as_tuple=True)
+        rows = self._at(user, cell, terms)
         energy = torch.zeros(queue.shape)
-        energy[user, cell] = actor(context, user, self.features.of_cell[cell]).clamp(0.0, 1.0)
+        energy[user, cell] = actor(context, user, rows.described).clamp(0.0, 1.0)
         return energy
 
     def judge(
-        self,
-        critic: PacketCritic,
-        context: Tensor,
-        queue: Tensor,
-        energy: Tensor,
-        w: Tensor,
-        cost: Tensor,
+        self, critic: PacketCritic, context: Tensor, queue: Tensor, energy: Tensor, terms: Terms
     ) -> Tensor:
         """Return the worth of energies [N, J] in each cell [N, J]."""
         user, cell = queue.nonzero(as_tuple=True)
-        rows = Rows(user, cell, w[user], cost[user, cell])
         worth = torch.zeros(queue.shape)
+        rows = self._at(user, cell, terms)
         worth[user, cell] = self._worth(critic, context, rows, energy[user, cell])
         return worth
 
@@ -118,7 +125,7 @@ class PacketCredit:
         self, critic: PacketCritic, context: Tensor, rows: Rows, energy: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Logit of p, u and v; what is known of them put in."""
-        out = critic(context, rows.user, self.features.of_cell[rows.cell], energy)
+        out = critic(context, rows.user, rows.described, energy)
         alive = self._left[rows.cell] > 0
         u = torch.where(self._last_hop[rows.cell], rows.w, out[..., 1] * alive)
         return out[..., 0], u, out[..., 2] * alive
@@ -132,10 +139,14 @@ class PacketCredit:
             found = found[torch.randint(len(found), (self._rows,), generator=generator)]
         return found
 
-    def _at(self, batch: Sequences, user: Tensor, cell: Tensor, w: Tensor, cost: Tensor) -> Rows:
-        """Rows of contexts [slots * B]."""
-        of = user % len(batch.flow)
-        return Rows(user, cell, w[of], cost[of, cell])
+    def _at(self, user: Tensor, cell: Tensor, terms: Terms) -> Rows:
+        """Rows of contexts [N], or of slots and users [slots * N]."""
+        of = user % len(terms.w)
+        described = self.features.of_cell[cell]
+        if terms.link is not None:
+            link = terms.link.flatten(0, -2)[user * self.features.hops + self._hop[cell]]
+            described = torch.cat([described, link], dim=-1)
+        return Rows(user, cell, terms.w[of], terms.cost[of, cell], described)
 
     def value(
         self,
@@ -154,8 +165,9 @@ class PacketCredit:
             noise: [S, R], or None for the proposal alone.
             inverse_temperature: of the softmax.
         """
-        cell = self.features.of_cell[rows.cell]
-        proposed = torch.stack([actor(context, rows.user, cell) for actor, context in actors])
+        proposed = torch.stack(
+            [actor(context, rows.user, rows.described) for actor, context in actors]
+        )
         energy = sampled(proposed.clamp(0.0, 1.0), None if noise is None else noise[:, None])
         # Critics take the samples of all actors together.
         worths = [
@@ -168,7 +180,7 @@ class PacketCredit:
         self,
         batch: Sequences,
         found: Tensor,
-        worths: tuple[Tensor, Tensor],
+        terms: Terms,
         actors: list[tuple[PacketActor, Tensor]],
         critics: list[tuple[PacketCritic, Tensor]],
         noise: Tensor | None,
@@ -179,7 +191,7 @@ class PacketCredit:
         Args:
             batch: the sequences.
             found: the rows, as (slot, user, cell) [R, 3].
-            worths: w [B] and cost [B, J].
+            terms: of the users, links in all slots [T + 1, B, H, L].
             actors: target actors, with their contexts [T + 1, B, size].
             critics: target critics with theirs.
             noise: [S, R, 2], or None.
@@ -196,7 +208,7 @@ class PacketCredit:
         moved = (alive & (got > 0) & ~self._last_hop[cell]).nonzero()[:, 0]
         stayed = (alive & failed).nonzero()[:, 0]
         to = torch.cat([cell[moved] + self.features.most - 1, cell[stayed] - 1])
-        rows = self._at(batch, torch.cat([after[moved], after[stayed]]), to, *worths)
+        rows = self._at(torch.cat([after[moved], after[stayed]]), to, terms)
         own = None
         if noise is not None:
             own = torch.cat([noise[:, moved, 0], noise[:, stayed, 1]], dim=1)
@@ -216,12 +228,12 @@ class PacketCredit:
         context: Tensor,
         batch: Sequences,
         found: Tensor,
-        worths: tuple[Tensor, Tensor],
+        terms: Terms,
         targets: tuple[Tensor, Tensor],
     ) -> Tensor:
         """Return the loss of a critic with contexts [T, B, size], a mean over packets."""
         slot, user, cell = found.T
-        rows = self._at(batch, slot * len(batch.flow) + user, cell, *worths)
+        rows = self._at(slot * len(batch.flow) + user, cell, terms)
         energy = batch.energy[slot, user, cell]
         logit, u, v = self._parts(critic, context.flatten(0, 1), rows, energy)
         got = batch.success[slot, user, cell]
@@ -239,21 +251,21 @@ class PacketCredit:
         critic_context: Tensor,
         batch: Sequences,
         found: Tensor,
-        worths: tuple[Tensor, Tensor],
+        terms: Terms,
     ) -> Tensor:
         """Return the loss of an actor: minus the worth of its energies, a mean over packets."""
         slot, user, cell = found.T
-        rows = self._at(batch, slot * len(batch.flow) + user, cell, *worths)
+        rows = self._at(slot * len(batch.flow) + user, cell, terms)
         count = batch.queue[slot, user, cell]
         flat = context.flatten(0, 1)
-        raw = actor(flat, rows.user, self.features.of_cell[cell])
+        raw = actor(flat, rows.user, rows.described)
         energy = straight_through(raw)
         worth = self._worth(critic, critic_context.flatten(0, 1), rows, energy)
         outside = (raw - raw.clamp(0.0, 1.0)) ** 2
         loss: Tensor = (count * (_OUTSIDE * outside - worth)).sum()
         if actor.predictor is not None:
             tried = batch.energy[slot, user, cell]
-            logit = actor.predictor(flat, rows.user, self.features.of_cell[cell], tried)[..., 0]
+            logit = actor.predictor(flat, rows.user, rows.described, tried)[..., 0]
             got = batch.success[slot, user, cell]
             likelihood = got * F.softplus(-logit) + (count - got) * F.softplus(logit)
             loss = loss + self._prediction * likelihood.sum()

@@ -83,6 +83,7 @@ class PolicyScheduler:
             features.observe(self._flow, self._prices, waiting, channel, phase),
             self._tried if self._learner.config.recurrent else None,
             waiting,
+            channel,
             self._flow,
             self._prices,
             self._memories,
