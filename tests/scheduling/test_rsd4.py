@@ -310,3 +310,35 @@ def test_sparse_networks_keep_their_links_and_say_what_they_cost() -> None:
             assert torch.all(weight[~mask] == 0)
     ratio = learner.ledger()["forward_flops"]["actor_1"]["ratio"]
     assert 0.15 < ratio < 0.25
+
+
+def test_a_cell_is_told_of_its_own_link() -> None:
+    of = line()
+    features = Features(of, Sight(), queue=False)
+    flow, prices = torch.tensor([1, 0]), torch.tensor([[1.0, 2.0], [3.0, 3.0]])
+    channel = torch.tensor([[0, 1], [1, 1]])
+    links = features.links(flow, prices, channel)
+    assert links is not None
+    # Of flow 1 (weight 1): log d^3, a third of log(price / weight), and which of two states.
+    first = [[3 * np.log(1.1), 0.0, 1, 0], [3 * np.log(0.9), np.log(2) / 3, 0, 1]]
+    second = [[0.0, 0.0, 0, 1], [3 * np.log(1.2), 0.0, 0, 1]]  # weight 3, prices 3
+    assert torch.allclose(links, torch.tensor([first, second], dtype=torch.float32), atol=1e-6)
+    hidden = Features(of, Sight(kind="hidden"), queue=True).links(flow, prices, None)
+    assert hidden is not None
+    assert torch.equal(hidden, links[..., :2])
+    one_hop = Features(scenario("S1"), Sight(), queue=False)
+    assert one_hop.links(torch.arange(4), torch.ones(4, 1), torch.zeros(4, 1)) is None
+
+
+def test_the_head_meets_the_link_of_its_row() -> None:
+    """Changing one hop's channel changes what a packet is worth at that hop, cell by cell."""
+    of = line()
+    learner = learner_of(of, Sight(), recurrent=False)
+    credit = learner._credit
+    assert isinstance(credit, PacketCredit)
+    flow, prices = torch.arange(2), torch.full((2, 2), 0.5)
+    user, cell = torch.tensor([0, 1, 1]), torch.tensor([0, 2, 5])  # hops 0, 0 and 1
+    first = credit._at(user, cell, learner._terms(flow, prices, torch.tensor([[0, 0], [0, 0]])))
+    other = credit._at(user, cell, learner._terms(flow, prices, torch.tensor([[0, 0], [0, 1]])))
+    changed = (first.described != other.described).any(dim=1)
+    assert changed.tolist() == [False, False, True]
