@@ -29,7 +29,7 @@ def test_bisection_closes_in_on_a_price() -> None:
 
 
 def test_conditioned_prices_cover_their_range() -> None:
-    multiplier = Multiplier(MultiplierConfig(low=0.01, high=0.5), 2.0, np.array([1.0]))
+    multiplier = Multiplier(MultiplierConfig(near=0.5, around=0.5), 2.0, np.array([1.0]))
     drawn = multiplier.draw(4000, np.random.default_rng(0))[:, 0]
     assert drawn.min() >= 0.02 * np.exp(-0.5)
     assert drawn.max() <= 1.0 * np.exp(0.5)

@@ -38,11 +38,11 @@ class MultiplierConfig:
     """Least price drawn by conditioned, as a part of the highest."""
     high: float = 0.5
     """Greatest price drawn by conditioned, as a part of the highest."""
-    near: float = 0.5
+    near: float = 0.75
     """Part of conditioned draws that lie around the present price, the others in the whole range."""
-    around: float = 0.5
+    around: float = 0.4
     """Spread of these around it, on the logarithm, to either side."""
-    nodes: float = 0.7
+    nodes: float = 0.3
     """Spread of nodes' prices around their common one, likewise."""
 
 

@@ -73,8 +73,8 @@ class RSD4Config:
     """Of Adam; falls linearly to a tenth of it over the run."""
     tau: float = 0.02
     """Part of the way that targets move in an update."""
-    policy_delay: int = 2
-    """Critic updates per actor update."""
+    policy_delay: int = 1
+    """Critic updates per actor update; 2 in the published code, where actors then lag behind."""
     critic_first: int = 100
     """Critic updates before the first actor update."""
     exploration_noise: float = 0.1
