@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import sys
@@ -41,8 +42,15 @@ def row(recipe: str, scenario: str, seed: int, throughput: float, energy: float)
         "recipe": recipe, "scenario": scenario, "seed": str(seed), "agent": "RSD4",
         "energy": json.dumps([energy]), "throughput": str(throughput), "paired": "0.99",
         "of_optimum": "0.98", "off_budget": "0.004", "cpu_seconds": "60",
-        "curve": json.dumps([[5.0, 11.0, 0.99], [10.0, 14.2, 0.99]]), "machine": "x, 2 cores",
+        "curve": json.dumps([[5.0, 11.0, 0.99], [10.0, 14.2, 0.99]]),
     }  # fmt: skip
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 ANCHORS = {
@@ -59,15 +67,18 @@ def test_a_score_is_taken_at_the_energy_spent(script: Script) -> None:
 
 
 def test_claims_agree_with_their_rows(script: Script, tmp_path: Path) -> None:
-    measure = script("measure")
     module = script("summarise")
-    for one in (
-        row("s1", "S1", 0, 14.2, 10.0),
-        row("s2", "S2", 0, 29.4, 20.0),
-        row("sd3", "S2", 0, 28.4, 20.0),
-    ):
-        measure.append(tmp_path / "training.csv", one)
-    measure.append(tmp_path / "anchors.csv", ANCHORS)
+    write(
+        tmp_path / "training.csv",
+        [
+            row("s1", "S1", 0, 14.2, 10.0),
+            row("s2", "S2", 0, 29.4, 20.0),
+            row("sd3", "S2", 0, 28.4, 20.0),
+            row("sd3", "S2", 1, 28.4, 20.0),  # no RSD4 of this seed: no gain
+        ],
+    )
+    write(tmp_path / "recurrent_ppo.csv", [row("", "S1", 0, 12.0, 10.0)])
+    write(tmp_path / "anchors.csv", [ANCHORS])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["summarise.py", "--out", str(tmp_path)])
         module.main()
@@ -76,11 +87,17 @@ def test_claims_agree_with_their_rows(script: Script, tmp_path: Path) -> None:
     assert found["RSD4 on S3"].status == "not run"
     assert found["RSD4 on S2, channel hidden"].measured == pytest.approx(0.7)  # 1.4 of 2
     assert found["RSD4 over its feed-forward twin on S2"].measured == pytest.approx(0.5)
-    assert {path.name for path in tmp_path.glob("*.png")} == {"frontier_S1.png", "frontier_S2.png"}
+    gain = found["RSD4 over its feed-forward twin on S2"]
+    assert gain.seeds == (0,)
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn == {"frontier_S1.png", "frontier_S2.png", "marks.png"}
+    summary = (tmp_path / "summary.md").read_text()
+    assert "S1: RSD4 99.00 %, the myopic rule 99.27 %: the simple rule is as good" in summary
+    assert "S3: not run" in summary
+    assert "RecurrentPPO" in summary
 
 
 def test_the_two_agents_come_first_and_ablations_where_asked_for(script: Script) -> None:
-    script("measure")
     found = script("train").tasks(["S1", "S3"], 5)
     assert found[:2] == [
         {"recipe": "s1", "scenario": "S1", "seed": 0},

@@ -7,8 +7,9 @@ Both at the budget, with the multiplier that moves them to an energy nearby. Wri
 
 from __future__ import annotations
 
-from measure import HERE, Task, complete
+from measure import HERE, complete
 
+from thrifty.runs.tasks import Task
 from thrifty.scheduling import hidden
 from thrifty.scheduling.belief import filtered
 from thrifty.scheduling.scenarios import scenario
@@ -33,7 +34,7 @@ def work(task: Task) -> Task:
 
 def main() -> None:
     """Compute."""
-    complete(HERE / "anchors.csv", [{"scenario": "S2"}], work)
+    complete(HERE / "anchors.csv", [{"scenario": "S2"}], work, processes=1)
 
 
 if __name__ == "__main__":

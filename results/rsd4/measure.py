@@ -1,27 +1,25 @@
-"""What the scripts here share: tasks whose rows survive a stop, and one training run.
+"""What the scripts here share: one training run.
 
-A script makes a list of tasks, runs those whose row is not in its CSV file yet, and appends each
-row as it comes: stopping and repeating the command goes on, also within a run, which keeps its
-checkpoints in runs/rsd4 until its row is written.
+A script makes a list of tasks and has :func:`thrifty.runs.tasks.complete` run those whose row is
+not in its CSV file yet: stopping and repeating the command goes on, also within a run, which keeps
+its checkpoints in runs/rsd4 until its row is written.
 
 Settings were chosen on seeds from 100 on, before any of these runs; these have seeds below 100.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from thrifty.runs import Run, execute, read_records
-from thrifty.runs.environment import describe_environment
 from thrifty.runs.naming import resolve
+from thrifty.runs.tasks import Task, circumstances, complete, read
 
-Task = dict[str, Any]
+__all__ = ["circumstances", "complete", "read"]
 HERE = Path(__file__).parent
 
 
@@ -35,10 +33,8 @@ def train(task: Task, folder: Path, **settings: Any) -> list[Mapping[str, Any]]:
     """
     arguments = dict(settings)
     recipe = task["recipe"]
-    if recipe == task["scenario"].lower():
-        name = f"rsd4.{recipe}"
-    else:
-        name = f"rsd4.{recipe}"
+    name = f"rsd4.{recipe}"
+    if recipe != task["scenario"].lower():
         arguments["scenario"] = task["scenario"]
     config = resolve(name, "thrifty.recipes")(**arguments)
     directory = folder / f"{recipe}-{task['scenario']}-seed{task['seed']}"
@@ -72,47 +68,6 @@ def row_of(records: Iterable[Mapping[str, Any]]) -> Task:
         "miss_ratio": json.dumps([round(one, 4) for one in test["miss_ratio"]]),
         "curve": json.dumps([[round(number, 4) for number in point] for point in curve]),
     }
-
-
-def complete(path: Path, tasks: Iterable[Task], work: Callable[[Task], Task]) -> None:
-    """Run the tasks that the file lacks, one after another.
-
-    Args:
-        path: CSV file; the columns of a task name its row.
-        tasks: scalars by name, the same names in each.
-        work: returns the results of a task, scalars by name, the same names for each.
-    """
-    for task in tasks:
-        done = [{name: row[name] for name in task} for row in read(path)]
-        if {name: str(value) for name, value in task.items()} in done:
-            continue
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        append(path, {**task, **work(task), "machine": machine()})
-
-
-def machine() -> str:
-    """Return what the rows are computed on, in words."""
-    hardware = describe_environment()["hardware"]
-    return f"{hardware['cpu']}, {hardware['cores']} cores"
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, as texts; none where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, row: Task) -> None:
-    """Append a row; the first brings the header."""
-    new = not path.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def forget(task: Task, folder: Path) -> None:

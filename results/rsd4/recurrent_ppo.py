@@ -3,9 +3,9 @@
     python results/rsd4/recurrent_ppo.py [--minutes 10] [--seeds 3]
 
 It sees all users at once and gives all energies at once. The price of energy starts at the exact
-optimum's and moves after every rollout to meet the budget. Afterwards a common factor on its
-energies is calibrated on episodes with training seeds, and it is tested once like our agents.
-Writes recurrent_ppo.csv. Needs the extra rsd4 (sb3-contrib).
+optimum's and moves after every rollout to meet the budget. Afterwards a factor on the energies of
+each node is calibrated on 2,000 episodes with training seeds, and it is tested once like our
+agents. Writes recurrent_ppo.csv. Needs the extra rsd4 (sb3-contrib).
 """
 
 from __future__ import annotations
@@ -14,24 +14,27 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measure import HERE, Task, complete
+from measure import HERE, complete
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from thrifty.runs.tasks import Task
 from thrifty.scheduling import optimum
-from thrifty.scheduling.assessment import Assessment, block
+from thrifty.scheduling.assessment import Assessment
 from thrifty.scheduling.environment import Face
 from thrifty.scheduling.queueing import Sight, Slot, View
 from thrifty.scheduling.scenarios import Scenario, scenario
 
 ENVIRONMENTS, EPISODE, ROLLOUT = 16, 100, 100
 RATE = 0.05  # of the price, on the logarithm
+CALIBRATION, TRIALS = 2000, 8  # episodes of each trial of the factors
 
 
 class Environments(VecEnv):
@@ -117,14 +120,14 @@ class Ascend(BaseCallback):
 
 
 class PPOScheduler:
-    """The trained policy, its energies times a factor."""
+    """The trained policy, its energies times a factor of each node."""
 
     name = "RecurrentPPO"
 
-    def __init__(self, model: RecurrentPPO, of: Scenario, factor: float) -> None:
-        self._model, self._factor = model, factor
-        self._of = of
+    def __init__(self, model: RecurrentPPO, of: Scenario, factors: np.ndarray) -> None:
+        self._model = model
         self._cells = np.flatnonzero(of.cells)
+        self._factors = np.broadcast_to(factors[:, None], of.cells.shape).ravel()[self._cells]
 
     def reset(self, environments: int) -> None:
         """Forget."""
@@ -143,14 +146,14 @@ class PPOScheduler:
         )
         self._start = np.zeros(count, dtype=bool)
         energy = np.zeros((count, view.queue[0].size))
-        energy[:, self._cells] = np.clip((action + 1) / 2 * self._factor, 0, 1)
+        energy[:, self._cells] = np.clip((action + 1) / 2 * self._factors, 0, 1)
         return energy.reshape(view.queue.shape)
 
     def observe(self, slot: Slot) -> None:
         """The policy sees queues alone."""
 
 
-def work(task: Task, seconds: float) -> Task:
+def work(seconds: float, task: Task) -> Task:
     """Train, calibrate, test."""
     torch.set_num_threads(1)
     of = scenario(task["scenario"])
@@ -163,16 +166,15 @@ def work(task: Task, seconds: float) -> Task:
     model.learn(10**9, callback=Ascend(environments, of.budget, seconds))
     sight = Sight(kind="hidden" if of.hidden else "full")
     assessment = Assessment(of, sight, of.budget, 500_000 + task["seed"])
-    low, high, factor = 0.0, 4.0, 1.0
-    for _ in range(12):  # total energy rises with the factor
+    factors = np.ones(of.hops)
+    for _ in range(TRIALS):
         energy: Any = None
         while energy is None:
-            energy = assessment.spend(PPOScheduler(model, of, factor), 2 * block(of), 77)
-        low, high = (low, factor) if energy.sum() > of.budget.sum() else (factor, high)
-        factor = (low + high) / 2
+            energy = assessment.spend(PPOScheduler(model, of, factors), CALIBRATION, 77)
+        factors = np.clip(factors * of.budget / np.maximum(energy, 1e-9), 1e-3, 1e3)
     found: Any = None
     while found is None:
-        found = assessment.test(PPOScheduler(model, of, factor), 400)  # type: ignore[arg-type]
+        found = assessment.test(PPOScheduler(model, of, factors), 400)  # type: ignore[arg-type]
     names = ("throughput", "off_budget", "of_optimum", "of_optimum_at_energy", "paired")
     return {
         "slots": model.num_timesteps,
@@ -187,6 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, default=HERE)
     options = parser.parse_args()
     tasks = [
@@ -195,8 +198,9 @@ def main() -> None:
         for name in ("S1", "S2", "S5")
     ]
     complete(
-        options.out / "recurrent_ppo.csv", tasks, lambda task: work(task, 60 * options.minutes)
-    )
+        options.out / "recurrent_ppo.csv", tasks, partial(work, 60 * options.minutes),
+        processes=options.processes,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,45 +2,57 @@
 
     python results/rsd4/summarise.py [--out FOLDER]
 
-Means over seeds, with the smallest and the largest. A claim whose rows are not there yet is written
-down as not run.
+Means over seeds, with the smallest and the largest. What has no rows yet is written down as not
+run. The simple rule beside an agent is the myopic priced one, computed exactly at the budget: every
+packet gets ``argmax_e beta p(e) - price e``, without a look ahead or a value.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from measure import HERE, read
+from measure import HERE, circumstances, read
 
 from thrifty.report.claims import read_claims
 from thrifty.report.figures import INK, MUTED, PALETTE, legend, panel
+from thrifty.runs.tasks import Row
 from thrifty.scheduling import optimum
 from thrifty.scheduling.scenarios import scenario
 
-Rows = list[dict[str, str]]
-
 BAND = 0.01
 MARKS = {"S1": 98.5, "S3": 97.0, "S4": 97.0, "S5": 95.0}
-RULES = {"S1": ("myopic rule", 99.3), "S3": ("myopic rule", 95.6), "S4": ("myopic rule", 94.4),
-         "S5": ("per-hop myopic pricing", 89.1)}  # fmt: skip
+SCORE, GAIN = 0.6, 0.25
+SCENARIOS = ("S1", "S2", "S3", "S4", "S5")
+NAMES = {"sd3": "SD3: without recurrence", "rtd3": "RTD3: without softmax",
+         "td3": "TD3: neither", "ddpg": "DDPG", "whole": "credit per user",
+         "published": "credit per user, published pairing", "ppo": "RecurrentPPO"}  # fmt: skip
 
 
-def hardware(rows: Rows) -> str:
-    """Return what the rows were computed on, in words."""
-    return f"{'; '.join(sorted({row['machine'] for row in rows}))}, one thread a run"
+@cache
+def myopic(name: str) -> float:
+    """Return what the myopic rule brings at a scenario's budget, in % of the optimum."""
+    of = scenario(name)
+    best = optimum.solve(of, of.budget).optimum
+    return 100 * optimum.myopic(of, of.budget).optimum / best
 
 
-def of(rows: Rows, recipe: str, name: str) -> Rows:
+def of(rows: list[Row], recipe: str, name: str) -> list[Row]:
     """Return the rows of a recipe on a scenario."""
     return [row for row in rows if row["recipe"] == recipe and row["scenario"] == name]
 
 
-def scores(rows: Rows, anchors: dict[str, str]) -> list[float]:
+def percent(rows: list[Row]) -> list[float]:
+    """Return each row's part of the optimum at the energy that it spent, paired, in %."""
+    return [100 * float(row["paired"]) for row in rows]
+
+
+def scores(rows: list[Row], anchors: Row) -> list[float]:
     """Return (R - blind) / (filter - blind) of each row, at the energy that it spent."""
     found = []
     for row in rows:
@@ -51,7 +63,9 @@ def scores(rows: Rows, anchors: dict[str, str]) -> list[float]:
     return found
 
 
-def claim(text: str, metric: str, expected: str, values: list[float], rows: Rows) -> dict[str, Any]:
+def claim(
+    text: str, metric: str, expected: str, values: list[float], rows: list[Row], machine: str
+) -> dict[str, Any]:
     """Return a claim about the mean of values, one for each row."""
     row: dict[str, Any] = {"claim": text, "where": "ours, no counterpart in the paper"}
     row |= {"metric": metric, "expected": expected, "tolerance": 0, "status": "not run"}
@@ -60,15 +74,56 @@ def claim(text: str, metric: str, expected: str, values: list[float], rows: Rows
         bound = float(expected[3:])
         holds = mean <= bound if expected.startswith("<=") else mean >= bound
         row |= {"measured": mean, "interval": [round(min(values), 3), round(max(values), 3)]}
-        row |= {"seeds": sorted({int(one["seed"]) for one in rows}), "hardware": hardware(rows)}
+        row |= {"seeds": sorted({int(one["seed"]) for one in rows}), "hardware": machine}
         row["hours"] = round(sum(float(one["cpu_seconds"]) for one in rows) / 3600, 3)
         row["status"] = "holds" if holds else "failed"
     return row
 
 
-def frontier(rows: Rows, name: str, anchors: dict[str, str] | None) -> Figure:
+def claims(rows: list[Row], anchors: Row | None, machine: str) -> list[dict[str, Any]]:
+    """Return all claims."""
+    found = []
+    metric = "% of the exact optimum at the energy spent, paired; mean, smallest, largest"
+    for name, mark in MARKS.items():
+        own = of(rows, name.lower(), name)
+        text = f"RSD4 on {name} (the myopic rule has {myopic(name):.1f} %)"
+        found.append(claim(text, metric, f">= {mark}", percent(own), own, machine))
+    both = [of(rows, recipe, "S2") for recipe in ("s2", "sd3")]
+    values = [scores(own, anchors) if anchors else [] for own in both]
+    metric = "(R - blind) / (filter - blind) at the energy spent; mean, smallest, largest"
+    text = "RSD4 on S2, channel hidden"
+    found.append(claim(text, metric, f">= {SCORE}", values[0], both[0], machine))
+    gains: list[float] = []
+    with_twin: list[Row] = []
+    if anchors:
+        twin = {row["seed"]: value for row, value in zip(both[1], values[1], strict=True)}
+        with_twin = [row for row in both[0] if row["seed"] in twin]
+        of_row = {row["seed"]: value for row, value in zip(both[0], values[0], strict=True)}
+        gains = [of_row[row["seed"]] - twin[row["seed"]] for row in with_twin]
+    text, metric = "RSD4 over its feed-forward twin on S2", "difference of scores of equal seeds"
+    found.append(claim(text, metric, f">= {GAIN}", gains, with_twin, machine))
+    every = [row for row in rows if row["recipe"] in ("s1", "s2", "s3", "s4", "s5", "sd3")]
+    found.append(
+        claim(
+            "every test of RSD4 and its twin meets its budget, to either side",
+            "largest miss of all, % of the budget",
+            f"<= {100 * BAND:g}",
+            [100 * max(float(row["off_budget"]) for row in every)] if every else [],
+            every,
+            machine,
+        )
+    )
+    own = of(rows, "s1", "S1")
+    slowest = [max(float(row["cpu_seconds"]) for row in own) / 60] if own else []
+    text = "a full RSD4 training on S1 takes at most 20 minutes"
+    metric = "processor minutes of the slowest, calibration and test included"
+    found.append(claim(text, metric, "<= 20", slowest, own, machine))
+    return found
+
+
+def frontier(rows: list[Row], ppo: list[Row], name: str, anchors: Row | None) -> Figure:
     """Draw what the agents of a scenario bring over energy, beside the exact optimum."""
-    figure, axes = panel(3.2)
+    figure, axes = panel(3.4)
     scene = scenario(name)
     exact = [optimum.solve(scene, scene.budget * part) for part in np.geomspace(0.1, 2.4, 14)]
     axes.plot([one.energy.sum() for one in exact], [one.optimum for one in exact], color=INK,
@@ -80,17 +135,96 @@ def frontier(rows: Rows, name: str, anchors: dict[str, str] | None) -> Figure:
             points = points[points[:, 0] <= longest]
             axes.plot(*points.T, "o", color=PALETTE[index], markersize=4, alpha=0.8,
                       label=label if number == 0 else None)  # fmt: skip
+    for number, row in enumerate(ppo):
+        axes.plot([sum(json.loads(row["energy"]))], [float(row["throughput"])], "x", markersize=6,
+                  color=PALETTE[3], label=NAMES["ppo"] if number == 0 else None)  # fmt: skip
     if anchors is not None:
         axes.plot([float(anchors["budget"])] * 2,
                   [float(anchors["blind"]), float(anchors["filter"])], "_", color=INK,
                   markersize=14, label="blind table, Bayes filter")  # fmt: skip
+    else:
+        rule = optimum.myopic(scene, scene.budget)
+        axes.plot([rule.energy.sum()], [rule.optimum], "_", color=INK, markersize=14,
+                  label="myopic rule")  # fmt: skip
     axes.axvline(scene.budget.sum(), color=MUTED, linewidth=1.0, linestyle=":")
-    axes.set_xlabel("energy per slot")
+    axes.set_xlabel("energy per slot" + (", all nodes" if scene.hops > 1 else ""))
     axes.set_ylabel("weighted throughput per slot")
     axes.set_xlim(0, longest)
     axes.set_ylim(bottom=0)
     legend(figure, axes)
     return figure
+
+
+def marks(rows: list[Row]) -> Figure:
+    """Draw what every training reached, beside the marks and the myopic rule."""
+    figure, axes = panel(3.0)
+    places = [name for name in MARKS if of(rows, name.lower(), name) or of(rows, "sd3", name)]
+    for place, name in enumerate(places):
+        axes.hlines(MARKS[name], place - 0.35, place + 0.35, color=INK, linewidth=1.2,
+                    label="mark" if place == 0 else None)  # fmt: skip
+        axes.hlines(myopic(name), place - 0.35, place + 0.35, color=MUTED, linewidth=1.2,
+                    linestyle=":", label="myopic rule" if place == 0 else None)  # fmt: skip
+        for index, (recipe, label) in enumerate(((name.lower(), "RSD4"), ("sd3", "feed-forward"))):
+            values = percent(of(rows, recipe, name))
+            at = place + 0.18 * (2 * index - 1) + np.linspace(-0.06, 0.06, len(values))
+            axes.plot(at, values, "o", color=PALETTE[index], markersize=4,
+                      label=label if place == 0 else None)  # fmt: skip
+    axes.set_xticks(range(len(places)), places)
+    axes.set_ylabel("% of the exact optimum")
+    legend(figure, axes)
+    return figure
+
+
+def table(rows: list[Row], anchors: Row | None) -> list[str]:
+    """Return the table of all trainings."""
+    text = [
+        "| scenario | recipe | what | seeds | throughput | energy | % of optimum at the budget | "
+        "% at its energy, paired | score | off the budget, % | CPU s a run |",
+        "|" + "---|" * 11,
+    ]
+    for name, recipe in sorted({(row["scenario"], row["recipe"]) for row in rows}):
+        own = of(rows, recipe, name)
+
+        def mean(column: str, own: list[Row] = own) -> float:
+            return float(np.mean([float(row[column]) for row in own]))
+
+        energy = np.mean([json.loads(row["energy"]) for row in own], axis=0)
+        spread = percent(own)
+        points = scores(own, anchors) if anchors and name == "S2" else []
+        score = f"{np.mean(points):.2f} ({min(points):.2f} to {max(points):.2f})" if points else ""
+        text.append(
+            f"| {name} | {recipe} | {NAMES.get(recipe, 'RSD4')} | {len(own)} | "
+            f"{mean('throughput'):.3f} | {', '.join(f'{one:.3f}' for one in energy)} | "
+            f"{100 * mean('of_optimum'):.2f} | "
+            f"{np.mean(spread):.2f} ({min(spread):.2f} to {max(spread):.2f}) | {score} | "
+            f"{100 * max(float(row['off_budget']) for row in own):.2f} | "
+            f"{mean('cpu_seconds'):.0f} |"
+        )
+    return [*text, ""]
+
+
+def plainly(rows: list[Row], anchors: Row | None) -> list[str]:
+    """Return in words where a simple rule is as good, and what the scores are between."""
+    text = []
+    for name in MARKS:
+        found = percent(of(rows, name.lower(), name))
+        if not found:
+            text.append(f"- {name}: not run.")
+            continue
+        mean, rule = float(np.mean(found)), myopic(name)
+        verdict = "the simple rule is as good" if mean < rule + 0.3 else "learning is worth it"
+        mark = "meets" if mean >= MARKS[name] else "misses"
+        text.append(
+            f"- {name}: RSD4 {mean:.2f} %, the myopic rule {rule:.2f} %: {verdict}; "
+            f"it {mark} the mark of {MARKS[name]:g} %."
+        )
+    if anchors:
+        text.append(
+            f"- S2: the best blind table brings {anchors['blind']}, the Bayes filter "
+            f"{anchors['filter']} (standard error {anchors['filter_error']}), and nobody more than "
+            f"{anchors['delayed']}; the score is 0 at the first and 1 at the second."
+        )
+    return [*text, ""]
 
 
 def main() -> None:
@@ -99,77 +233,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     folder = parser.parse_args().out
     rows = read(folder / "training.csv")
+    ppo: list[Row] = [{**row, "recipe": "ppo"} for row in read(folder / "recurrent_ppo.csv")]
     anchors = next(iter(read(folder / "anchors.csv")), None)
-    text = ["# RSD4: what our runs say", "", f"Hardware: {hardware(rows)}.", ""]
-    text += [
-        "| scenario | recipe | agent | seeds | throughput | energy | % of optimum at the budget | "
-        "% at its energy, paired | off the budget, % | CPU s a run |",
-        "|" + "---|" * 10,
-    ]
-    for name, recipe in sorted({(row["scenario"], row["recipe"]) for row in rows}):
-        own = of(rows, recipe, name)
-
-        def mean(column: str, own: Rows = own) -> float:
-            return float(np.mean([float(row[column]) for row in own]))
-
-        energy = np.mean([json.loads(row["energy"]) for row in own], axis=0)
-        spread = [100 * float(row["paired"]) for row in own]
-        text.append(
-            f"| {name} | {recipe} | {own[0]['agent']} | {len(own)} | {mean('throughput'):.3f} | "
-            f"{', '.join(f'{one:.3f}' for one in energy)} | {100 * mean('of_optimum'):.2f} | "
-            f"{100 * mean('paired'):.2f} ({min(spread):.2f} to {max(spread):.2f}) | "
-            f"{100 * max(float(row['off_budget']) for row in own):.2f} | "
-            f"{mean('cpu_seconds'):.0f} |"
-        )
-    text.append("")
-    claims = []
-    for name, mark in MARKS.items():
-        own = of(rows, name.lower(), name)
-        rule, value = RULES[name]
-        claims.append(
-            claim(
-                f"RSD4 on {name} ({rule}: {value} %)",
-                "% of the exact optimum at the energy spent, paired; mean, smallest, largest",
-                f">= {mark}",
-                [100 * float(row["paired"]) for row in own],
-                own,
-            )
-        )
-    both = [of(rows, recipe, "S2") for recipe in ("s2", "sd3")]
-    values = [scores(own, anchors) if anchors else [] for own in both]
-    metric = "(R - blind) / (filter - blind) at the energy spent; mean, smallest, largest"
-    claims.append(claim("RSD4 on S2, channel hidden", metric, ">= 0.6", values[0], both[0]))
-    paired = (
-        {int(row["seed"]): value for row, value in zip(both[1], values[1], strict=True)}
-        if anchors
-        else {}
-    )
-    gains = [(value - paired[int(row["seed"])], row)
-             for row, value in zip(both[0], values[0], strict=bool(anchors))
-             if int(row["seed"]) in paired]  # fmt: skip
-    claims.append(
-        claim("RSD4 over its feed-forward twin on S2", "difference of scores of equal seeds",
-              ">= 0.25", [gain for gain, _ in gains], [row for _, row in gains])
-    )  # fmt: skip
-    every = [row for row in rows if row["recipe"] in ("s1", "s2", "s3", "s4", "s5", "sd3")]
-    claims.append(
-        claim("every test of RSD4 and its twin meets its budget, to either side",
-              "largest miss, % of the budget; mean, smallest, largest", f"<= {100 * BAND:g}",
-              [100 * float(row["off_budget"]) for row in every], every)
-    )  # fmt: skip
-    if anchors:
-        text += [f"S2: blind {anchors['blind']}, Bayes filter {anchors['filter']} "
-                 f"(standard error {anchors['filter_error']}), delayed bound "
-                 f"{anchors['delayed']}; scores of RSD4 "
-                 f"{', '.join(f'{one:.3f}' for one in values[0]) or 'none'}, of the feed-forward "
-                 f"twin {', '.join(f'{one:.3f}' for one in values[1]) or 'none'}.", ""]  # fmt: skip
-    for name in sorted({row["scenario"] for row in rows}):
-        figure = frontier(rows, name, anchors if name == "S2" else None)
+    machine, hours = circumstances(folder)
+    spent = "" if hours is None else f" Processor hours of all rows: {hours:.2f}."
+    text = ["# RSD4: what our runs say", "", f"Hardware: {machine}.{spent}", ""]
+    text += [*table([*rows, *ppo], anchors), *plainly(rows, anchors)]
+    for name in SCENARIOS:
+        own = [row for row in rows if row["scenario"] == name]
+        if not own:
+            continue
+        outside = [row for row in ppo if row["scenario"] == name]
+        figure = frontier(own, outside, name, anchors if name == "S2" else None)
         figure.savefig(folder / f"frontier_{name}.png", dpi=150)
         text += [f"![{name}](frontier_{name}.png)", ""]
+    if any(row["scenario"] in MARKS for row in rows):
+        marks(rows).savefig(folder / "marks.png", dpi=150)
+        text += ["![marks](marks.png)", ""]
     (folder / "summary.md").write_text("\n".join(text), encoding="utf-8")
     lines = ["# Claims about RSD4. Rows: results/rsd4/run.sh."]
-    for one in claims:
+    for one in claims(rows, anchors, machine):
         lines += ["", "[[claims]]", *(f"{key} = {json.dumps(value)}" for key, value in one.items())]
     path = folder / "claims.toml"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

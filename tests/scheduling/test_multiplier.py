@@ -29,12 +29,24 @@ def test_bisection_closes_in_on_a_price() -> None:
 
 
 def test_conditioned_prices_cover_their_range() -> None:
-    multiplier = Multiplier(MultiplierConfig(low=0.01, high=0.5), 2.0, np.array([1.0]))
+    multiplier = Multiplier(MultiplierConfig(near=0.5, around=0.5), 2.0, np.array([1.0]))
     drawn = multiplier.draw(4000, np.random.default_rng(0))[:, 0]
     assert drawn.min() >= 0.02 * np.exp(-0.5)
     assert drawn.max() <= 1.0 * np.exp(0.5)
     assert np.quantile(drawn, 0.02) < 0.03
     assert np.quantile(drawn, 0.98) > 0.7
+
+
+def test_draws_near_the_present_price() -> None:
+    config = MultiplierConfig(near=1.0, around=0.2, nodes=0.1)
+    multiplier = Multiplier(config, 2.0, np.array([1.0, 1.0, 1.0]))
+    moves = np.log(multiplier.draw(4000, np.random.default_rng(0)) / multiplier.prices)
+    assert 0.28 < np.abs(moves).max() <= 0.3  # 0.2 together, 0.1 each
+    between = moves - moves.mean(axis=1, keepdims=True)
+    assert np.abs(between).max() < 0.14
+    few = Multiplier(MultiplierConfig(near=0.25, around=0.0), 2.0, np.array([1.0]))
+    drawn = few.draw(4000, np.random.default_rng(0))[:, 0]
+    assert np.mean(np.isclose(drawn, few.prices[0])) == pytest.approx(0.25, abs=0.03)
 
 
 @pytest.mark.parametrize("elasticity", [-0.5, -1.0, -2.0])
@@ -52,8 +64,12 @@ def test_calibration_finds_the_price_by_secants(elasticity: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"low": 0.0}, {"low": 0.6}, {"high": 1.5}, {"rate": 0.0}, {"least_step": 0.0}]
-)
+    "changes",
+    [
+        {"low": 0.0}, {"low": 0.6}, {"high": 1.5}, {"rate": 0.0}, {"least_step": 0.0},
+        {"near": 1.5}, {"around": -0.1}, {"nodes": -1.0},
+    ],
+)  # fmt: skip
 def test_ranges_that_are_none_are_refused(changes: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"low < high|above 0"):
+    with pytest.raises(ValueError, match=r"low < high|above 0|near is a part"):
         Multiplier(MultiplierConfig(**changes), 1.0, np.array([1.0]))

@@ -12,7 +12,7 @@ import torch
 from thrifty.scheduling.arrivals import Arrivals
 from thrifty.scheduling.channels import MarkovChannel
 from thrifty.scheduling.features import Features
-from thrifty.scheduling.packet_credit import PacketCredit
+from thrifty.scheduling.packet_credit import PacketCredit, Terms
 from thrifty.scheduling.policy import PolicyScheduler
 from thrifty.scheduling.queueing import Queues, Sight
 from thrifty.scheduling.rsd4 import RSD4, RSD4Config
@@ -105,7 +105,7 @@ def test_a_right_target_depends_on_its_own_sequence_only(pairing: Any, own: bool
         w, cost = features.worths(batch.flow, prices)
         noise = 0.1 * torch.randn(3, *batch.energy.shape, generator=torch.Generator())
         found: torch.Tensor = learner._targets(
-            batch, seen, learner._tried(batch), None, (w, features.costs(cost)), noise
+            batch, seen, learner._tried(batch), None, Terms(w, features.costs(cost), None), noise
         )[0]
         return found
 
@@ -127,11 +127,14 @@ def test_packets_get_what_follows_success_and_failure() -> None:
     flow = int(batch.flow[0])
     cells = 2 * of.most_attempts
     w, cost = torch.tensor([0.6]), torch.full((1, cells), 0.25)
+    links = learner.features.links(batch.flow, torch.ones(1, 2), batch.channel)
     v_of_cell = torch.linspace(0.0, 0.7, cells)
 
     class Known(torch.nn.Module):
         def forward(self, context: Any, row: Any, cell: Any, energy: Any) -> torch.Tensor:
-            place = cell[:, :2].argmax(1) * of.most_attempts + cell[:, 2:].argmax(1)
+            place = cell[:, :2].argmax(1) * of.most_attempts + cell[
+                :, 2 : 2 + of.most_attempts
+            ].argmax(1)
             zero = torch.zeros_like(energy)  # logit 0: half of the attempts get through
             return torch.stack([zero, zero + 0.4, v_of_cell[place].expand_as(energy)], dim=-1)
 
@@ -141,8 +144,8 @@ def test_packets_get_what_follows_success_and_failure() -> None:
 
     found = credit.rows(batch, torch.Generator())
     context = torch.zeros(len(batch.queue), 1, 1)
-    u, v = credit.targets(
-        batch, found, (w, cost), Half(), context, [(Known(), context)], None, 0.0  # type: ignore[arg-type, list-item]
+    [(u, v)] = credit.targets(
+        batch, found, Terms(w, cost, links), [(Half(), context)], [(Known(), context)], None, 0.0  # type: ignore[list-item]
     )  # fmt: skip
     most = of.most_attempts
 
@@ -184,7 +187,7 @@ def test_the_last_slot_of_an_episode_is_no_end() -> None:
     w, cost = features.worths(batch.flow, prices)
     with torch.no_grad():
         found = learner._targets(
-            batch, seen, learner._tried(batch), None, (w, features.costs(cost)), None
+            batch, seen, learner._tried(batch), None, Terms(w, features.costs(cost), None), None
         )[0]
     earned = w * batch.success.sum(dim=-1) / features.rates[batch.flow]
     assert torch.allclose(found, earned + 7.0)  # in every slot, the last one too
@@ -218,7 +221,7 @@ def test_memories_run_once_however_many_energies_are_sampled(name: str, critic: 
 def test_every_network_has_a_memory_of_its_own() -> None:
     of, sight = scenario("S2"), Sight(kind="hidden")
     learner = learner_of(of, sight)
-    policy = PolicyScheduler(learner, [0.5])
+    policy = PolicyScheduler(learner, [0.5], explore=np.random.default_rng(0))
     queues = Queues(of, 2, sight=sight)
     queues.reset(0)
     policy.reset(2)
@@ -242,8 +245,11 @@ def test_users_are_described_and_not_numbered(critic: Any) -> None:
     features = learner.features
     flow, prices = torch.arange(3), torch.full((3, 1), 0.4)
     queue = torch.tensor([[1.0, 0, 2, 3, 0]] * 3)
-    seen = features.observe(flow, prices, queue, torch.ones(3, 1, dtype=torch.int64), None)
-    energy, _ = learner.act(seen, torch.zeros(3, 5, 4), queue, flow, prices, {}, averaged=False)
+    channel = torch.ones(3, 1, dtype=torch.int64)
+    seen = features.observe(flow, prices, queue, channel, None)
+    energy, _ = learner.act(
+        seen, torch.zeros(3, 5, 4), queue, channel, flow, prices, {}, averaged=False
+    )
     assert torch.equal(energy[0], energy[2])
     assert not torch.equal(energy[0], energy[1])
     assert torch.all(energy[queue == 0] == 0)
@@ -304,3 +310,35 @@ def test_sparse_networks_keep_their_links_and_say_what_they_cost() -> None:
             assert torch.all(weight[~mask] == 0)
     ratio = learner.ledger()["forward_flops"]["actor_1"]["ratio"]
     assert 0.15 < ratio < 0.25
+
+
+def test_a_cell_is_told_of_its_own_link() -> None:
+    of = line()
+    features = Features(of, Sight(), queue=False)
+    flow, prices = torch.tensor([1, 0]), torch.tensor([[1.0, 2.0], [3.0, 3.0]])
+    channel = torch.tensor([[0, 1], [1, 1]])
+    links = features.links(flow, prices, channel)
+    assert links is not None
+    # Of flow 1 (weight 1): log d^3, a third of log(price / weight), and which of two states.
+    first = [[3 * np.log(1.1), 0.0, 1, 0], [3 * np.log(0.9), np.log(2) / 3, 0, 1]]
+    second = [[0.0, 0.0, 0, 1], [3 * np.log(1.2), 0.0, 0, 1]]  # weight 3, prices 3
+    assert torch.allclose(links, torch.tensor([first, second], dtype=torch.float32), atol=1e-6)
+    hidden = Features(of, Sight(kind="hidden"), queue=True).links(flow, prices, None)
+    assert hidden is not None
+    assert torch.equal(hidden, links[..., :2])
+    one_hop = Features(scenario("S1"), Sight(), queue=False)
+    assert one_hop.links(torch.arange(4), torch.ones(4, 1), torch.zeros(4, 1)) is None
+
+
+def test_the_head_meets_the_link_of_its_row() -> None:
+    """Changing one hop's channel changes what a packet is worth at that hop, cell by cell."""
+    of = line()
+    learner = learner_of(of, Sight(), recurrent=False)
+    credit = learner._credit
+    assert isinstance(credit, PacketCredit)
+    flow, prices = torch.arange(2), torch.full((2, 2), 0.5)
+    user, cell = torch.tensor([0, 1, 1]), torch.tensor([0, 2, 5])  # hops 0, 0 and 1
+    first = credit._at(user, cell, learner._terms(flow, prices, torch.tensor([[0, 0], [0, 0]])))
+    other = credit._at(user, cell, learner._terms(flow, prices, torch.tensor([[0, 0], [0, 1]])))
+    changed = (first.described != other.described).any(dim=1)
+    assert changed.tolist() == [False, False, True]

@@ -5,7 +5,11 @@
 Marks: the core, observation and reward included, takes at most 1000 ns per user and slot at 8 and
 32 users (a million user-slots a second) and 1667 ns at 4; ``gymnasium.vector`` at most twice the
 core. The optimum takes at most 0.3 s for S1, 2 s for S3, 5 s for S5. A learned policy (RSD4 with
-its memories, untrained: the cost is the same) decides for 256 users within 2 ms.
+its memories, untrained: the cost is the same) decides for 256 users within 2 ms, what the slot
+before brought taken in.
+
+An update of RSD4 (all networks, S2's users) is timed on the reference and on the engine, by the
+share of weights that are cut, with few sequences and with many.
 
 The published environment (github hupihe/RSD4, not part of this package) is timed beside ours where
 ``THRIFTY_RSD4`` names a folder with its code; it plays one environment.
@@ -17,23 +21,26 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import gymnasium
 import numpy as np
+import torch
 
 from thrifty.bench.schema import NOT_MEASURED, Row, compare
 from thrifty.bench.timing import Seconds, interleave, summarise
 from thrifty.scheduling import optimum
+from thrifty.scheduling.backend import Backend
 from thrifty.scheduling.environment import Face, VectorScheduling
 from thrifty.scheduling.features import Features
 from thrifty.scheduling.policy import PolicyScheduler
 from thrifty.scheduling.queueing import Queues, Sight
 from thrifty.scheduling.rsd4 import RSD4, RSD4Config
 from thrifty.scheduling.scenarios import Scenario, copies, scenario
+from thrifty.scheduling.sequences import Episodes
 
 ENVIRONMENTS = 64
 MARKS = {4: 1667.0, 8: 1000.0, 32: 1000.0}
@@ -51,15 +58,26 @@ _SCENARIOS = ("S1", "S2", "S3")  # 4, 8 and 32 users
 _METRIC = "time per user and slot"
 _FOLDER = "THRIFTY_RSD4"
 _DECISIONS = 10  # in a sample
+SPARSITIES = (0.0, 0.8, 0.9, 0.95)
+"""Share of cut weights of the updates that are timed; dense ones run on the reference alone."""
+UPDATES = {8: (96, 512), 64: (256, 4096)}
+"""Sequences of an update that is timed, with its networks' width and its cells."""
 
 
-def measure(*, rounds: int = 20, slots: int = 200, published_slots: int = 100) -> list[Row]:
-    """Measure all cases; takes about a minute.
+def measure(
+    *,
+    rounds: int = 20,
+    slots: int = 200,
+    published_slots: int = 100,
+    updates: Mapping[int, tuple[int, int]] = UPDATES,
+) -> list[Row]:
+    """Measure all cases; takes about two minutes.
 
     Args:
         rounds: samples of each.
         slots: played per sample.
         published_slots: played per sample by the published environment, at most 100.
+        updates: sequences, with width and cells.
 
     Returns:
         Rows in nanoseconds per user and slot, and in milliseconds per optimum.
@@ -93,7 +111,7 @@ def measure(*, rounds: int = 20, slots: int = 200, published_slots: int = 100) -
     optima = {name: _optimum(scenario(name)) for name in OPTIMUM_MARKS}
     for name, seconds in interleave(optima, rounds=rounds, clock=time.process_time).items():
         rows += _rows(name, "thrifty optimum", seconds * 1e3, "time of an exact optimum", "ms")
-    return [*rows, *_decisions(rounds)]
+    return [*rows, *_decisions(rounds), *_updates(rounds, updates)]
 
 
 def _decisions(rounds: int) -> list[Row]:
@@ -106,6 +124,45 @@ def _decisions(rounds: int) -> list[Row]:
     return rows
 
 
+def _updates(rounds: int, sizes: Mapping[int, tuple[int, int]]) -> list[Row]:
+    """The time of an update, by sequences, sparsity and what runs it."""
+    rows: list[Row] = []
+    for sequences, (width, cells) in sizes.items():
+        for sparsity in SPARSITIES:
+            backends: list[Backend] = ["reference"] if sparsity == 0 else ["reference", "engine"]
+            actions = {
+                f"RSD4, {one}": _update(one, sparsity, sequences, width, cells) for one in backends
+            }
+            case = f"{sequences} sequences, width {width}, {100 * sparsity:g} % cut"
+            samples = interleave(actions, rounds=max(1, rounds // 4), clock=time.process_time)
+            for one, seconds in samples.items():
+                rows += _rows(case, one, seconds * 1e3, "time of an update", "ms", sparsity)
+    return compare(rows, implementation="RSD4, engine", ratio_to="RSD4, reference")
+
+
+def _update(
+    backend: Backend, sparsity: float, sequences: int, width: int, cells: int
+) -> Callable[[], object]:
+    of = scenario("S2")
+    config = RSD4Config(
+        sparsity=sparsity, sequences=sequences, width=width, rows=cells, prediction=1.0,
+        backend=backend, critic_first=0, policy_delay=1, evolve_every=0,
+    )  # fmt: skip
+    sight = Sight(kind="hidden")
+    learner = RSD4(config, Features(of, sight, queue=True), seed=0, updates=1000)
+    episodes = Episodes(ENVIRONMENTS, ENVIRONMENTS, 60, of.flows, 1, of.most_attempts)
+    queues = Queues(of, ENVIRONMENTS, sight=sight)
+    energies = np.random.default_rng(0).random((60, *queues.queue.shape), dtype=np.float32)
+    episodes.see(0, queues.view())
+    for slot, energy in enumerate(energies):
+        episodes.did(slot, energy, queues.step(energy.astype(np.float64)).success)
+        episodes.see(slot + 1, queues.view())
+    episodes.close()
+    batch = episodes.draw(sequences, torch.Generator().manual_seed(0))
+    prices = torch.full((sequences, 1), 0.7)
+    return lambda: learner.update(batch, prices)
+
+
 def _decision(users: int) -> Callable[[], None]:
     of = scenario("S1") if users == 4 else copies(users)
     learner = RSD4(RSD4Config(), Features(of, Sight(), queue=False), seed=0, updates=1)
@@ -114,10 +171,12 @@ def _decision(users: int) -> Callable[[], None]:
     policy.reset(1)
     for _ in range(of.most_attempts):  # queues as full as they are in the long run
         policy.observe(queues.step(policy.energies(queues.view())))
+    slot = queues.step(policy.energies(queues.view()))
     view = queues.view()
 
     def sample() -> None:
         for _ in range(_DECISIONS):
+            policy.observe(slot)
             policy.energies(view)
 
     return sample
@@ -182,11 +241,19 @@ def _optimum(of: Scenario) -> Callable[[], object]:
     return lambda: optimum.solve(of, of.budget)
 
 
-def _rows(case: str, implementation: str, values: Seconds, metric: str, unit: str) -> list[Row]:
+def _rows(
+    case: str,
+    implementation: str,
+    values: Seconds,
+    metric: str,
+    unit: str,
+    sparsity: float | None = None,
+) -> list[Row]:
     return [
         Row(
             case=case,
             implementation=implementation,
+            sparsity=sparsity,
             metric=metric,
             statistic=statistic,
             value=value,

@@ -153,7 +153,7 @@ def ddpg(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -
     """
     return _config(
         scenario, steps, mode,
-        recurrent=False, operator="plain", actors=1, critics=1, policy_delay=1,
+        recurrent=False, operator="plain", actors=1, critics=1,
     )  # fmt: skip
 
 

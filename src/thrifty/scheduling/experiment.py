@@ -161,6 +161,8 @@ class SchedulingExperiment:
             multiplier_mode=self.config.multiplier.mode,
             frontier=exact_frontier(self.scenario, self.budget),
             ledger=self.learner.ledger(),
+            backend=self.learner.backend,
+            backend_reason=self.learner.backend_reason,
         )
 
     def _advance(self) -> None:

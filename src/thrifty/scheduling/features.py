@@ -2,14 +2,15 @@
 
 A user is a flow: one shared network serves all, so a user is described (weight, distances, number
 of attempts, price of energy) and never numbered. Over several hops the nodes of a flow's path are
-merged into one user: it sees the queues and channels of all its hops and the price of each node.
+merged into one user: it sees the queues and channels of all its hops and the price of each node,
+and a cell is told the distance, price and channel of its own link besides.
 
 Worths are scaled: with the weight beta and prices l_1 .. l_H, everything is divided by
 ``beta + mean(l)``. A delivery then earns ``w = beta / (beta + mean(l))`` and a unit of energy at
 hop h costs ``l_h / (beta + mean(l))``, so worths lie within [-1, 1] whatever the price.
 
-Legend: F flows, H hops, K most attempts, J = H K cells of a flow, C channel states, O features; N
-users (any leading shape) in the same slot or over a sequence.
+Legend: F flows, H hops, K most attempts, J = H K cells of a flow, C channel states, O features of a
+user, L of a link; N users (any leading shape) in the same slot or over a sequence.
 """
 
 from __future__ import annotations
@@ -60,15 +61,17 @@ class Features:
         if queue:
             parts.append(self.mask.float())
         self._described = torch.cat(parts, dim=-1)
-        self.size = self._described.shape[1] + self.hops
+        lasting = self._described.shape[1] + self.hops
+        self.size = lasting + self.hops * self._states + (self.cells if queue else 0)
         """O, numbers that describe a user in a slot."""
-        self.size += self.hops * self._states + (self.cells if queue else 0)
         self.size += 0 if self._waves is None else self._waves.shape[1]
         self.of_cell = torch.cat(
             [torch.eye(self.hops).repeat_interleave(self.most, 0),
              torch.eye(self.most).repeat(self.hops, 1)], dim=-1,
         )  # fmt: skip
         """What describes a cell: its hop and its slots left, one of each [J, H + K]."""
+        self.of_link = 2 + self._states if self.hops > 1 else 0
+        """L, numbers that describe a cell's own link; 0 over one hop, where the user's do."""
 
     def observe(
         self,
@@ -87,11 +90,22 @@ class Features:
             channel: states seen [..., N, H], None if hidden.
             phase: slot of the channel's cycle [..., N], None if hidden.
         """
-        shape = queue.shape[:-1]
+        lasting = self.lasting(flow, prices)
+        return torch.cat(
+            [lasting.expand(*queue.shape[:-1], -1), *self.passing(queue, channel, phase)], dim=-1
+        )
+
+    def lasting(self, flow: Tensor, prices: Tensor) -> Tensor:
+        """Return the first of these numbers, which are the same in all slots [N, lasting]."""
+        return torch.cat([self._described[flow], self._ratio(flow, prices)], dim=-1)
+
+    def _ratio(self, flow: Tensor, prices: Tensor) -> Tensor:
         ratio = torch.log(prices / self.weights[flow, None].clamp(min=1e-9) + 1e-9)
-        ratio = ratio.clamp(-_LARGEST_LOG, _LARGEST_LOG) / _LOG_SCALE
-        fixed = torch.cat([self._described[flow], ratio], dim=-1)
-        parts = [fixed.expand(*shape, -1)]
+        return ratio.clamp(-_LARGEST_LOG, _LARGEST_LOG) / _LOG_SCALE
+
+    def passing(self, queue: Tensor, channel: Tensor | None, phase: Tensor | None) -> list[Tensor]:
+        """Return those that follow them, which change from slot to slot, in parts [..., N, *]."""
+        parts = []
         if self._states:
             assert channel is not None, "a sight that shows the channel"
             seen = torch.nn.functional.one_hot(channel.long(), self._states)
@@ -101,7 +115,24 @@ class Features:
             parts.append(self._waves[phase.long()])
         if self.queue:
             parts.append(torch.log1p(queue.float()))
-        return torch.cat(parts, dim=-1)
+        return parts
+
+    def links(self, flow: Tensor, prices: Tensor, channel: Tensor | None) -> Tensor | None:
+        """Return what describes the link of each hop [..., N, H, L]; None over one hop.
+
+        Args:
+            flow: number of each user [N].
+            prices: [N, H].
+            channel: states seen [..., N, H], None if hidden.
+        """
+        if not self.of_link:
+            return None
+        fixed = torch.stack([self.attenuation[flow], self._ratio(flow, prices)], dim=-1)
+        if not self._states:
+            return fixed
+        assert channel is not None, "a sight that shows the channel"
+        seen = torch.nn.functional.one_hot(channel.long(), self._states).float()
+        return torch.cat([fixed.expand(*seen.shape[:-1], 2), seen], dim=-1)
 
     def worths(self, flow: Tensor, prices: Tensor) -> tuple[Tensor, Tensor]:
         """Return what a delivery earns [N] and a unit of energy costs at each hop [N, H], scaled.

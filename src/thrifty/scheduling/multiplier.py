@@ -4,7 +4,7 @@
 * bisection: after every evaluation the logarithm moves by a step towards the budget, and the step
   halves whenever it would turn round, to a least step (the policy still changes);
 * conditioned: prices are drawn anew for every episode and every sequence, so that one policy holds
-  for all of them; half of the draws lie around the price that last met the budget best.
+  for all of them; a part of the draws lies around the price that last met the budget best.
 
 Legend: H nodes, E energy per slot of each node [H], l prices [H].
 """
@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _FIRST_STEP = 0.8  # of the bisection, on the logarithm
-_AROUND = 0.5  # spread of conditioned draws around the present price, on the logarithm
-_NODES = 0.7  # spread of nodes' prices around their common one
 _LONGEST_MOVE = 0.7  # of the logarithm, between two evaluations
 
 
@@ -40,6 +38,12 @@ class MultiplierConfig:
     """Least price drawn by conditioned, as a part of the highest."""
     high: float = 0.5
     """Greatest price drawn by conditioned, as a part of the highest."""
+    near: float = 0.75
+    """Part of conditioned draws that lie around the present price, the others in the whole range."""
+    around: float = 0.4
+    """Spread of these around it, on the logarithm, to either side."""
+    nodes: float = 0.3
+    """Spread of nodes' prices around their common one, likewise."""
 
 
 class Multiplier:
@@ -61,6 +65,8 @@ class Multiplier:
             )
         if config.rate <= 0 or config.least_step <= 0:
             raise ValueError("the multiplier's rate and least_step must be above 0")
+        if not 0 <= config.near <= 1 or config.around < 0 or config.nodes < 0:
+            raise ValueError("the multiplier's near is a part, around and nodes are not negative")
         self._config, self._top, self._budget = config, top, budget
         self.prices = np.full(len(budget), top * math.sqrt(config.low * config.high))
         """The present price of each node [H]."""
@@ -72,12 +78,13 @@ class Multiplier:
         nodes = len(self.prices)
         if self._config.mode != "conditioned":
             return np.tile(self.prices, (many, 1))
+        around, spread = self._config.around, self._config.nodes
         low, high = math.log(self._config.low), math.log(self._config.high)
         wide = math.log(self._top) + generator.uniform(low, high, (many, 1))
-        near = np.log(self.prices) + generator.uniform(-_AROUND, _AROUND, (many, 1))
-        found = np.where(generator.random((many, 1)) < 0.5, wide, near)
+        near = np.log(self.prices) + generator.uniform(-around, around, (many, 1))
+        found = np.where(generator.random((many, 1)) < self._config.near, near, wide)
         if nodes > 1:
-            found = found + generator.uniform(-_NODES, _NODES, (many, nodes))
+            found = found + generator.uniform(-spread, spread, (many, nodes))
         return np.asarray(np.exp(found))
 
     def after_episode(self, energy: Floats) -> None:

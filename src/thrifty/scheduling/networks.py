@@ -25,9 +25,12 @@ from torch import Tensor, nn
 Memory = tuple[Tensor, Tensor]
 """LSTM state, hidden and cell, [1, N, W] each."""
 
-_EVIDENCE = 16
-_EVIDENCE_SCALE = 0.2  # of the sum over packets
-_ROOT = 1e-3  # so that the root of an energy has a slope at 0
+EVIDENCE = 16
+"""E, learned numbers of an attempt."""
+EVIDENCE_SCALE = 0.2
+"""Of a packet's count."""
+ROOT = 1e-3
+"""Added to an energy, so that its root has a slope at 0."""
 
 
 class Context(nn.Module):
@@ -45,10 +48,8 @@ class Context(nn.Module):
         self.recurrent = recurrent
         self.size = 2 * width if recurrent else width
         if recurrent:
-            self.attempt = nn.Sequential(
-                nn.Linear(2, _EVIDENCE), nn.SiLU(), nn.Linear(_EVIDENCE, 2 * _EVIDENCE)
-            )
-            self.enter = nn.Linear(features + _EVIDENCE, width)
+            self.attempt = nn.Linear(2, EVIDENCE)
+            self.enter = nn.Linear(features + 2 * EVIDENCE + 2, width)
             self.memory = nn.LSTM(width, width)
 
     def forward(
@@ -66,11 +67,22 @@ class Context(nn.Module):
         if not self.recurrent:
             return now, None
         assert tried is not None, "a memory is fed"
-        success, failure = self.attempt(tried[..., 2:]).chunk(2, dim=-1)
-        evidence = (success * tried[..., 0:1] + failure * tried[..., 1:2]).sum(dim=-2)
-        entered = F.relu(self.enter(torch.cat([seen, evidence * _EVIDENCE_SCALE], dim=-1)))
+        entered = F.relu(self.enter(torch.cat([seen, self.evidence(tried)], dim=-1)))
         remembered, memory = self.memory(entered, memory)
         return torch.cat([now, remembered], dim=-1), memory
+
+    def evidence(self, tried: Tensor) -> Tensor:
+        """Return sums over packets, of those that got through and of the others [T, N, 2 E + 2].
+
+        Each packet adds E learned numbers of its energy and link, and a one.
+
+        Args:
+            tried: as in :meth:`forward`.
+        """
+        counts = tried[..., :2].transpose(-1, -2) * EVIDENCE_SCALE
+        of = F.silu(self.attempt(tried[..., 2:].contiguous()))
+        told = (counts[..., None] * of[..., None, :, :]).sum(dim=-2)
+        return torch.cat([told.flatten(-2), counts.sum(dim=-1)], dim=-1)
 
 
 class CellHead(nn.Module):
@@ -110,7 +122,7 @@ class CellHead(nn.Module):
         entered = self.of_context(context)[row] + self.of_cell(cell)
         if self.of_action is not None:
             assert energy is not None, "this head takes an energy"
-            tried = torch.stack([energy, (energy + _ROOT).sqrt()], dim=-1)
+            tried = torch.stack([energy, (energy + ROOT).sqrt()], dim=-1)
             entered = entered + self.of_action(tried)
         result: Tensor = self.out(F.silu(self.hidden(F.silu(entered))))
         return result

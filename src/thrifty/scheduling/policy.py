@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from thrifty.scheduling.features import tensor
 from thrifty.scheduling.queueing import Slot, View
@@ -40,6 +41,7 @@ class PolicyScheduler:
         self._learner = learner
         self._given = np.asarray(prices, dtype=np.float64)
         self._explore, self._random, self._only = explore, random, only
+        self._decision = learner.decision() if explore is None and only is None else None
 
     def reset(self, environments: int) -> None:
         """Begin with empty memories."""
@@ -50,6 +52,8 @@ class PolicyScheduler:
         self._flow = torch.arange(flows).repeat(environments)
         self._memories: Memories = {}
         self._tried = torch.zeros(environments * flows, features.cells, 4)
+        if self._decision is not None:
+            self._decision.reset(self._flow, self._prices)
 
     def energies(self, view: View) -> Floats:
         """Return the networks' energies [M, F, H, K]."""
@@ -58,26 +62,35 @@ class PolicyScheduler:
         waiting = torch.from_numpy(view.queue.reshape(users, -1)).float()
         channel = None if view.channel is None else tensor(view.channel.reshape(users, hops))
         phase = None if view.phase is None else tensor(view.phase.repeat(flows))
-        features = self._learner.features
-        if self._explore is not None and self._random:
+        if self._decision is not None:
+            energy = self._decision.energies(waiting, channel, phase).numpy()
+        elif self._explore is not None and self._random:
             energy = self._explore.random(view.queue.shape, dtype=np.float32)
         else:
-            found, self._memories = self._learner.act(
-                features.observe(self._flow, self._prices, waiting, channel, phase),
-                self._tried if self._learner.config.recurrent else None,
-                waiting,
-                self._flow,
-                self._prices,
-                self._memories,
-                averaged=self._explore is None,
-                only=self._only,
-            )
-            energy = found.numpy().reshape(view.queue.shape)
-            if self._explore is not None:
-                energy = self._explored(energy, self._explore)
+            energy = self._acted(waiting, channel, phase)
+        energy = energy.reshape(view.queue.shape)
+        if self._explore is not None and not self._random:
+            energy = self._explored(energy, self._explore)
         self._sent = torch.from_numpy(energy.reshape(users, -1)) * (waiting > 0)
         self._waiting = waiting
         return energy.astype(np.float64)
+
+    def _acted(
+        self, waiting: Tensor, channel: Tensor | None, phase: Tensor | None
+    ) -> NDArray[np.float32]:
+        features = self._learner.features
+        found, self._memories = self._learner.act(
+            features.observe(self._flow, self._prices, waiting, channel, phase),
+            self._tried if self._learner.config.recurrent else None,
+            waiting,
+            channel,
+            self._flow,
+            self._prices,
+            self._memories,
+            averaged=self._explore is None,
+            only=self._only,
+        )
+        return found.numpy()
 
     def _explored(
         self, energy: NDArray[np.float32], generator: np.random.Generator
@@ -91,8 +104,12 @@ class PolicyScheduler:
 
     def observe(self, slot: Slot) -> None:
         """Tell the memories what got through."""
+        if not self._learner.config.recurrent:
+            return
         got = torch.from_numpy(slot.success.reshape(self._waiting.shape)).float()
         self._tried = self._learner.features.tried(self._flow, got, self._waiting - got, self._sent)
+        if self._decision is not None:
+            self._decision.observe(self._tried)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is remembered of the episode so far."""

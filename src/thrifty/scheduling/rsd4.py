@@ -24,9 +24,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from thrifty.scheduling.backend import choose
+from thrifty.scheduling.decision import Decision
 from thrifty.scheduling.features import Features
 from thrifty.scheduling.networks import Memory
-from thrifty.scheduling.packet_credit import PacketCredit
+from thrifty.scheduling.packet_credit import PacketCredit, Terms
 from thrifty.scheduling.sequences import Sequences
 from thrifty.scheduling.softmax import OPERATORS
 from thrifty.scheduling.trained_network import TrainedNetwork
@@ -71,8 +73,8 @@ class RSD4Config:
     """Of Adam; falls linearly to a tenth of it over the run."""
     tau: float = 0.02
     """Part of the way that targets move in an update."""
-    policy_delay: int = 2
-    """Critic updates per actor update."""
+    policy_delay: int = 1
+    """Critic updates per actor update; 2 in the published code, where actors then lag behind."""
     critic_first: int = 100
     """Critic updates before the first actor update."""
     exploration_noise: float = 0.1
@@ -83,6 +85,8 @@ class RSD4Config:
     """Fraction of weights cut in every network, in [0, 1)."""
     evolve_every: int = 200
     """Optimizer steps between exchanges of links; 0 keeps the first ones."""
+    backend: Literal["auto", "reference", "engine"] = "auto"
+    """What runs the updates; auto takes the engine where it is faster."""
 
 
 def check_learner(config: RSD4Config) -> None:
@@ -131,6 +135,7 @@ class RSD4:
     def __init__(self, config: RSD4Config, features: Features, *, seed: int, updates: int) -> None:
         check_learner(config)
         self.config, self.features = config, features
+        self.backend, self.backend_reason = choose(config.backend, config)
         self.updates = 0
         self._planned = max(1, updates)
         shape: dict[str, Any] = {
@@ -163,6 +168,9 @@ class RSD4:
                         evolve_until=planned * 3 // 4,
                         seed=seed + len(self.networks),
                     )
+        if self.backend == "engine":
+            for network in self.networks.values():
+                network.use_engine()
         self._generator = torch.Generator().manual_seed(seed + 1)
 
     @property
@@ -196,6 +204,7 @@ class RSD4:
         seen: Tensor,
         tried: Tensor | None,
         queue: Tensor,
+        channel: Tensor | None,
         flow: Tensor,
         prices: Tensor,
         memories: Memories,
@@ -209,14 +218,14 @@ class RSD4:
             seen: features [N, O].
             tried: in the slot before [N, J, 4].
             queue: packets [N, J].
+            channel: states seen [N, H], None if hidden.
             flow: number of each [N].
             prices: [N, H].
             memories: before it; an empty dict at the beginning.
             averaged: act with the averaged networks (targets), not with those that learn.
             only: number of the actor that acts, without judging; None lets the critics judge.
         """
-        w, cost_of_hop = self.features.worths(flow, prices)
-        cost = self.features.costs(cost_of_hop)
+        terms = self._terms(flow, prices, channel)
         after: Memories = {}
 
         def context(name: str) -> tuple[Any, Tensor]:
@@ -232,13 +241,17 @@ class RSD4:
         acting = range(1, self.config.actors + 1) if only is None else (only,)
         for number in acting:
             actor, of = context(f"actor_{number}")
-            energy = self._credit.propose(actor, of, queue)
+            if isinstance(self._credit, PacketCredit):
+                energy = self._credit.propose(actor, of, queue, terms)
+            else:
+                energy = self._credit.propose(actor, of, queue)
             if self.config.actors == 1 or only is not None:
                 return energy, after
             critic, of = context(f"critic_{number}")
             if isinstance(self._credit, PacketCredit):
-                judged = self._credit.judge(critic, of, queue, energy, w, cost)
+                judged = self._credit.judge(critic, of, queue, energy, terms)
             else:
+                w, cost, _ = terms
                 judged = self._credit.judge(critic, of, queue, energy, w, cost, flow)[:, None]
             if best is None or worth is None:
                 best, worth = energy, judged
@@ -246,6 +259,18 @@ class RSD4:
                 best = torch.where(judged > worth, energy, best)
         assert best is not None
         return best, after
+
+    def decision(self) -> Decision | None:
+        """Return the averaged networks as they are now, to act fast; None with credit per user."""
+        if not isinstance(self._credit, PacketCredit):
+            return None
+        config = self.config
+        judges = config.critics if config.actors > 1 else 0
+        actors, critics = (
+            [self.networks[f"{kind}_{number + 1}"].dense_target for number in range(count)]
+            for kind, count in (("actor", config.actors), ("critic", judges))
+        )
+        return Decision(self.features, actors, critics)
 
     # ------------------------------------------------------------------ learning
 
@@ -259,14 +284,13 @@ class RSD4:
         config = self.config
         seen = self.features.observe(batch.flow, prices, batch.queue, batch.channel, batch.phase)
         tried = self._tried(batch) if config.recurrent else None
-        w, cost_of_hop = self.features.worths(batch.flow, prices)
-        worths = (w, self.features.costs(cost_of_hop))
+        terms = self._terms(batch.flow, prices, batch.channel)
         packets: Tensor | None = None
         if isinstance(self._credit, PacketCredit):
             packets = self._credit.rows(batch, self._generator)
         noise = self._noise(batch, packets)
         with torch.no_grad():
-            targets = self._targets(batch, seen, tried, packets, worths, noise)
+            targets = self._targets(batch, seen, tried, packets, terms, noise)
         self.updates += 1
         progress = min(1.0, self.updates / self._planned)
         rate = config.learning_rate * (1.0 - 0.9 * progress)
@@ -280,7 +304,7 @@ class RSD4:
             if isinstance(self._credit, PacketCredit):
                 assert packets is not None
                 loss = self._credit.critic_loss(
-                    network.module, context, batch, packets, worths, target
+                    network.module, context, batch, packets, terms, target
                 )
             else:
                 loss = self._credit.critic_loss(network.module, context, batch, target)
@@ -295,15 +319,20 @@ class RSD4:
                 arguments = (network.module, context, critic, contexts[number - 1], batch)
                 if isinstance(self._credit, PacketCredit):
                     assert packets is not None
-                    loss = self._credit.actor_loss(*arguments, packets, worths)
+                    loss = self._credit.actor_loss(*arguments, packets, terms)
                 else:
-                    loss = self._credit.actor_loss(*arguments, worths)
+                    loss = self._credit.actor_loss(*arguments, terms[:2])
                 network.descend(loss, rate)
                 losses["actor_loss"] = losses.get("actor_loss", 0.0) + float(loss.detach())
                 network.average(min(1.0, config.tau * config.policy_delay))
         for number in range(1, config.critics + 1):
             self.networks[f"critic_{number}"].average(config.tau)
         return losses
+
+    def _terms(self, flow: Tensor, prices: Tensor, channel: Tensor | None) -> Terms:
+        w, cost_of_hop = self.features.worths(flow, prices)
+        link = self.features.links(flow, prices, channel)
+        return Terms(w, self.features.costs(cost_of_hop), link)
 
     def _tried(self, batch: Sequences) -> Tensor:
         """What was tried before each slot [T + 1, B, J, 4]; nothing before the first."""
@@ -325,7 +354,7 @@ class RSD4:
         seen: Tensor,
         tried: Tensor | None,
         packets: Tensor | None,
-        worths: tuple[Tensor, Tensor],
+        terms: Terms,
         noise: Tensor | None,
     ) -> list[Any]:
         """Targets by each actor, the least of all critics."""
@@ -333,22 +362,16 @@ class RSD4:
         contexts = {
             name: network.target.context(seen, tried)[0] for name, network in self.networks.items()
         }
-        critics = [
-            (self.networks[name].target, contexts[name])
-            for name in (f"critic_{number}" for number in range(1, config.critics + 1))
-        ]
-        found: list[Any] = []
-        for number in range(1, config.actors + 1):
-            name = f"actor_{number}"
-            of = (self.networks[name].target, contexts[name], critics, noise)
-            if isinstance(credit, PacketCredit):
-                assert packets is not None
-                found.append(
-                    credit.targets(batch, packets, worths, *of, config.inverse_temperature)
-                )
-            else:
-                found.append(credit.targets(batch, worths, *of, config.inverse_temperature))
-        return found
+        actors, critics = (
+            [(self.networks[name].target, contexts[name])
+             for name in (f"{kind}_{number + 1}" for number in range(count))]
+            for kind, count in (("actor", config.actors), ("critic", config.critics))
+        )  # fmt: skip
+        rest = (actors, critics, noise, config.inverse_temperature)
+        if isinstance(credit, PacketCredit):
+            assert packets is not None
+            return credit.targets(batch, packets, terms, *rest)
+        return credit.targets(batch, terms[:2], *rest)
 
     def ledger(self) -> dict[str, Any]:
         """Return parameters and FLOPs of a slot and user, beside the dense twin's."""

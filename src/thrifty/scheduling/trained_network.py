@@ -1,9 +1,14 @@
-"""A network that is trained, with its averaged copy, its optimizer and its links."""
+"""A network that is trained, with its averaged copy, its optimizer and its links.
+
+On the engine network and copy are compact: they store and compute their links only. Around a step
+that exchanges links the dense forms take over, optimizer state included; they also hold what is
+stored, so a state is the same whatever ran the updates.
+"""
 
 from __future__ import annotations
 
 import copy
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +16,11 @@ from torch import Tensor, nn
 from thrifty import sparse
 from thrifty.sparse import LayerCost, TopologyEvolution
 
+if TYPE_CHECKING:
+    from thrifty.engine.twin import Twin
+
 Module = TypeVar("Module", bound=nn.Module)
+Backend = Literal["reference", "engine"]
 
 
 class TrainedNetwork(Generic[Module]):
@@ -36,7 +45,7 @@ class TrainedNetwork(Generic[Module]):
         evolve_until: int,
         seed: int,
     ) -> None:
-        self.module = module
+        self._dense = module
         self.topology = sparse.sparsify(
             module,
             sparsity=sparsity,
@@ -47,48 +56,119 @@ class TrainedNetwork(Generic[Module]):
         if evolve_every and evolve_until > 0:
             schedule = sparse.Cosine(sparsity, update_every=evolve_every, update_until=evolve_until)
         self.evolution = TopologyEvolution(self.topology, schedule, seed=seed)
-        self.parameters = list(module.parameters())
-        self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, fused=True)
-        self.target: Module = copy.deepcopy(module).requires_grad_(False)
-        self._averaged: list[Tensor] = list(self.target.parameters())
+        self._optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, fused=True)
+        self._dense_target: Module = copy.deepcopy(module).requires_grad_(False)
+        self._twin: Twin[Module] | None = None
+        self._compact_target: Module
+        self._at_work = False
+        """Whether the compact forms hold the present numbers."""
+
+    def use_engine(self) -> None:
+        """Let the engine run what follows; needs links that are cut, and compiled code."""
+        from thrifty.engine.twin import Twin
+
+        self._twin = Twin(self._dense, self.topology, self._optimizer)
+        self._to_compact()
+
+    @property
+    def module(self) -> Module:
+        """The network that the next step descends; dense where it exchanges links."""
+        if self._twin is None:
+            return self._dense
+        if self._at_work and self.evolution.schedule.is_due(self.evolution.steps + 1):
+            self._to_dense()
+        return self._twin.compact if self._at_work else self._dense
+
+    @property
+    def target(self) -> Module:
+        """The averaged copy, in the form of the network."""
+        return self._compact_target if self._at_work else self._dense_target
+
+    @property
+    def dense_target(self) -> Module:
+        """The averaged copy with all weights, those that are cut being 0."""
+        self._look()
+        return self._dense_target
 
     def descend(self, loss: Tensor, learning_rate: float) -> None:
         """Take one optimizer step down a loss, differentiated by this network alone."""
-        for group in self.optimizer.param_groups:
+        module = self._dense
+        optimizer: torch.optim.Optimizer = self._optimizer
+        if self._twin is not None and self._at_work:
+            module, optimizer = self._twin.compact, self._twin.optimizer
+        for group in optimizer.param_groups:
             group["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=self.parameters)
-        torch.nn.utils.clip_grad_norm_(self.parameters, _LARGEST_GRADIENT)
-        self.evolution.step(self.optimizer)
+        optimizer.zero_grad(set_to_none=True)
+        trained = [one for one in module.parameters() if one.requires_grad]
+        loss.backward(inputs=trained)
+        if self._at_work:
+            torch.nn.utils.clip_grad_norm_(trained, _LARGEST_GRADIENT)
+            optimizer.step()
+            self.evolution.steps += 1
+            return
+        self.evolution.step(optimizer, clip_norm=_LARGEST_GRADIENT)
+        if self._twin is not None:
+            self.topology.impose(self._dense_target)
+            self._twin.take_dense()
+            self._to_compact()
 
     @torch.no_grad()
     def average(self, tau: float) -> None:
         """Move the target a part of the way to the network."""
-        torch._foreach_lerp_(self._averaged, list[Tensor](self.parameters), tau)
-        self.topology.impose(self.target)
+        module = self._dense
+        if self._twin is not None and self._at_work:
+            module = self._twin.compact
+        torch._foreach_lerp_(list(self.target.parameters()), list(module.parameters()), tau)
+        if not self._at_work:
+            self.topology.impose(self._dense_target)
+
+    def _to_compact(self) -> None:
+        from thrifty.engine.modules import compact
+
+        self._compact_target = compact(self._dense_target, self.topology.on(self._dense_target))
+        self._at_work = True
+
+    def _to_dense(self) -> None:
+        self._look()
+        self._at_work = False
+
+    @torch.no_grad()
+    def _look(self) -> None:
+        """Bring the dense forms up to date."""
+        if self._twin is None or not self._at_work:
+            return
+        from thrifty.engine.modules import expand
+
+        self._twin.bring_dense()
+        expanded, _ = expand(self._compact_target, self.topology)
+        self._dense_target.load_state_dict(expanded.state_dict())
 
     def costs(self, name: str) -> tuple[LayerCost, ...]:
         """Return the rows of the FLOPs ledger under a name."""
-        return sparse.layer_costs(name, sparse.layer_shapes(self.module), self.topology.nnz)
+        return sparse.layer_costs(name, sparse.layer_shapes(self._dense), self.topology.nnz)
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, target, optimizer, masks and counters."""
+        self._look()
         return {
-            "module": dict(self.module.state_dict()),
-            "target": dict(self.target.state_dict()),
-            "optimizer": self.optimizer.state_dict(),
+            "module": dict(self._dense.state_dict()),
+            "target": dict(self._dense_target.state_dict()),
+            "optimizer": self._optimizer.state_dict(),
             "topology": self.topology.state_dict(),
             "evolution": self.evolution.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a stored state."""
-        self.module.load_state_dict(state["module"])
+        self._dense.load_state_dict(state["module"])
         self.topology.load_state_dict(state["topology"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._optimizer.load_state_dict(state["optimizer"])
         self.evolution.load_state_dict(state["evolution"])
-        self.target.load_state_dict(state["target"])
-        self.topology.impose(self.target)
+        self._dense_target.load_state_dict(state["target"])
+        self.topology.impose(self._dense_target)
+        if self._twin is not None:
+            self._twin.take_dense()
+            self._to_compact()
 
 
 _LARGEST_GRADIENT = 10.0

@@ -95,38 +95,39 @@ class UserCredit:
         self,
         batch: Sequences,
         worths: tuple[Tensor, Tensor],
-        actor: UserActor,
-        actor_context: Tensor,
+        actors: list[tuple[UserActor, Tensor]],
         critics: list[tuple[UserCritic, Tensor]],
         noise: Tensor | None,
         inverse_temperature: float,
-    ) -> Tensor:
-        """Return what each user's slot is worth, its own cost left out [T, B].
+    ) -> list[Tensor]:
+        """Return what each user's slot is worth, its own cost left out, by each actor [T, B].
 
         Args:
             batch: the sequences.
             worths: w [B] and cost [B, J].
-            actor: target actor.
-            actor_context: its contexts [T + 1, B, size].
+            actors: target actors, with their contexts [T + 1, B, size].
             critics: target critics with theirs; the least of their worths counts.
             noise: [S, T, B, J], or None for the proposal alone.
             inverse_temperature: of the softmax.
         """
         w, cost = worths
         queue = batch.queue[1:]
-        proposed = self.propose(actor, actor_context[1:], queue)
-        energy = sampled(proposed, noise) * (queue > 0)
-        q = []
-        for critic, context in critics:
-            of = context[1:]
-            if self._published:
-                crossed = mispaired(of.transpose(0, 1), len(energy))  # [S, B, T, size]
-                of = crossed.transpose(1, 2)
-            q.append(self.judge(critic, of, queue, energy, w, cost, batch.flow))
-        value = softmax_value(torch.stack(q).amin(dim=0), inverse_temperature)
         last = self.features.cells - self.features.most
         earned = w * batch.success[..., last:].sum(dim=-1) / self.features.rates[batch.flow]
-        return earned + self._discount * value
+        result = []
+        for actor, actor_context in actors:
+            proposed = self.propose(actor, actor_context[1:], queue)
+            energy = sampled(proposed, noise) * (queue > 0)
+            q = []
+            for critic, context in critics:
+                of = context[1:]
+                if self._published:
+                    crossed = mispaired(of.transpose(0, 1), len(energy))  # [S, B, T, size]
+                    of = crossed.transpose(1, 2)
+                q.append(self.judge(critic, of, queue, energy, w, cost, batch.flow))
+            value = softmax_value(torch.stack(q).amin(dim=0), inverse_temperature)
+            result.append(earned + self._discount * value)
+        return result
 
     def critic_loss(
         self, critic: UserCritic, context: Tensor, batch: Sequences, targets: Tensor

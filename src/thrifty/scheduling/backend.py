@@ -1,0 +1,72 @@
+"""What runs the updates of a scheduling learner, and why: the choice that ``backend="auto"`` makes.
+
+It follows from the configuration alone (and from whether the engine can be loaded), so a resumed
+run makes it again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from thrifty.scheduling.trained_network import Backend
+
+if TYPE_CHECKING:
+    from thrifty.scheduling.rsd4 import RSD4Config
+
+__all__ = ["Backend", "choose"]
+
+ENGINE_FROM = 0.8
+"""Share of cut weights from which ``auto`` takes the engine, in batches of enough sequences."""
+ENGINE_SEQUENCES = 32
+"""Sequences of an update from which it does: the engine's memory takes 64 at a time."""
+
+
+def choose(asked: Literal["auto"] | Backend, config: RSD4Config) -> tuple[Backend, str]:
+    """Return what runs the updates, and the reason in words.
+
+    Args:
+        asked: the configuration's ``backend``; all but auto is returned as it is.
+        config: of the learner.
+
+    Raises:
+        ValueError: the engine is asked for where it cannot run.
+    """
+    lacking = unsupported(config)
+    if asked == "engine":
+        if lacking:
+            raise ValueError(f"backend=engine: {lacking}; use backend=auto")
+        return "engine", "as configured"
+    if asked == "reference":
+        return "reference", "as configured"
+    if lacking:
+        return "reference", lacking
+    share = f"{100.0 * config.sparsity:.3g} % of the weights are cut"
+    if config.sparsity < ENGINE_FROM:
+        return "reference", f"{share}, below the {100.0 * ENGINE_FROM:.0f} % of the engine"
+    if config.sequences < ENGINE_SEQUENCES:
+        least = f"below the {ENGINE_SEQUENCES} from which the engine is faster"
+        return "reference", f"updates of {config.sequences} sequences, {least}"
+    missing = engine_problem()
+    if missing:
+        return "reference", f"the engine cannot be loaded ({missing})"
+    return "engine", f"{share} and updates have {config.sequences} sequences"
+
+
+def unsupported(config: RSD4Config) -> str | None:
+    """Return why the engine cannot run a configuration, in words, or None."""
+    if config.sparsity == 0.0:
+        return "dense: no weight is cut"
+    if config.critic != "packets":
+        return "the engine runs credit per packet alone"
+    return None
+
+
+def engine_problem() -> str | None:
+    """Return why compiled code cannot run in this process, or None."""
+    try:
+        import numba
+
+        import thrifty.engine.modules  # noqa: F401 - loads all that is compiled
+    except (ImportError, OSError) as problem:  # OSError: a shared library of Numba's is missing
+        return " ".join(str(problem).split())
+    return "NUMBA_DISABLE_JIT is set" if getattr(numba.config, "DISABLE_JIT", False) else None
