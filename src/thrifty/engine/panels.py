@@ -29,7 +29,7 @@ from numba.extending import intrinsic
 from thrifty.engine.cache import COMPILE, entry
 from thrifty.engine.isa import TARGET
 from thrifty.engine.perceptron import floats_at
-from thrifty.engine.vector import LANES, _load, _multiply_add, _splat, _store, _zero
+from thrifty.engine.vector import LANES, load, multiply_add, splat, store, zero
 
 UNIT = 16
 """Blocks have a multiple of this many links a side."""
@@ -76,33 +76,33 @@ def _sums(width: int, count: int) -> Any:
             goals = [builder.add(c, times(c_next, m)) for m in range(count)]
             heads = [builder.add(a, times(a_step, m)) for m in range(count)]
             totals = [
-                [cgutils.alloca_once(builder, _zero().type) for _ in lanes] for _ in range(count)
+                [cgutils.alloca_once(builder, zero().type) for _ in lanes] for _ in range(count)
             ]
             with builder.if_else(begin) as (fresh, kept):
                 with fresh:
                     for row in totals:
                         for total in row:
-                            builder.store(_zero(), total)
+                            builder.store(zero(), total)
                 with kept:
                     for goal, row in zip(goals, totals, strict=True):
                         for lane, total in zip(lanes, row, strict=True):
-                            builder.store(_load(builder, goal, lane), total)
+                            builder.store(load(builder, goal, lane), total)
             with cgutils.for_range_slice(
                 builder, ir.Constant(_I64, 0), steps, ir.Constant(_I64, 1), _I64
             ) as (k, _):
                 panel = builder.add(b, builder.mul(k, b_next))
-                vectors = [_load(builder, panel, lane) for lane in lanes]
+                vectors = [load(builder, panel, lane) for lane in lanes]
                 ahead = builder.mul(k, a_next)
                 for head, row in zip(heads, totals, strict=True):
                     pointer = builder.inttoptr(builder.add(head, ahead), _F32.as_pointer())
-                    factor = _splat(builder, builder.load(pointer, align=4))
+                    factor = splat(builder, builder.load(pointer, align=4))
                     for value, total in zip(vectors, row, strict=True):
                         builder.store(
-                            _multiply_add(builder, factor, value, builder.load(total)), total
+                            multiply_add(builder, factor, value, builder.load(total)), total
                         )
             for goal, row in zip(goals, totals, strict=True):
                 for lane, total in zip(lanes, row, strict=True):
-                    _store(builder, builder.load(total), goal, lane)
+                    store(builder, builder.load(total), goal, lane)
             return context.get_dummy_value()
 
         return signature, codegen
