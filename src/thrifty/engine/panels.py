@@ -29,7 +29,7 @@ from numba.extending import intrinsic
 from thrifty.engine.cache import COMPILE, entry
 from thrifty.engine.isa import TARGET
 from thrifty.engine.perceptron import floats_at
-from thrifty.engine.vector import LANES, _zero, load, multiply_add, splat, store
+from thrifty.engine.vector import LANES, load, multiply_add, splat, store, zero
 
 UNIT = 16
 """Blocks have a multiple of this many links a side."""
@@ -76,13 +76,13 @@ def _sums(width: int, count: int) -> Any:
             goals = [builder.add(c, times(c_next, m)) for m in range(count)]
             heads = [builder.add(a, times(a_step, m)) for m in range(count)]
             totals = [
-                [cgutils.alloca_once(builder, _zero().type) for _ in lanes] for _ in range(count)
+                [cgutils.alloca_once(builder, zero().type) for _ in lanes] for _ in range(count)
             ]
             with builder.if_else(begin) as (fresh, kept):
                 with fresh:
                     for row in totals:
                         for total in row:
-                            builder.store(_zero(), total)
+                            builder.store(zero(), total)
                 with kept:
                     for goal, row in zip(goals, totals, strict=True):
                         for lane, total in zip(lanes, row, strict=True):

@@ -6,19 +6,82 @@ link and every bias has WIDTH partial sums, to which each tile adds.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
 from numba import carray, njit
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from thrifty.engine.cache import COMPILE
 from thrifty.engine.isa import TARGET
 from thrifty.engine.perceptron import COLS, OUT, ROW_BYTES, STARTS, VALUES, floats_at, ints_at
-from thrifty.engine.vector import row_partials, weight_partials_row
+from thrifty.engine.vector import (
+    LANES,
+    chunks,
+    int_at,
+    load,
+    multiply_add,
+    row_address,
+    store,
+)
 
 WIDTH = TARGET.width
 """Partial sums of a number."""
 SUM_BYTES = WIDTH * 4
 """Bytes of the partial sums of a number."""
 _ANY = 1 << 31
+_I64 = ir.IntType(64)
+
+
+@intrinsic
+def weight_partials_row(
+    typingctx: Any, dy: Any, x: Any, partials: Any, cols: Any, start: Any, stop: Any
+) -> Any:
+    """Add dy x[cols[p]] to the WIDTH partial sums of each p in [start, stop); addresses.
+
+    For sums over many tiles: what :func:`weight_gradient_row` adds up within each, a caller of this
+    one adds up at the end.
+    """
+    signature = types.void(
+        types.int64, types.int64, types.int64, types.int64, types.int64, types.int64
+    )
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        dy, x, partials, cols, start, stop = args
+        size = ir.Constant(_I64, SUM_BYTES)
+        for lanes in chunks():
+            upstream = [load(builder, dy, lane) for lane in lanes]
+            with cgutils.for_range_slice(builder, start, stop, ir.Constant(_I64, 1), _I64) as (
+                p,
+                _,
+            ):
+                source = row_address(builder, x, int_at(builder, cols, p))
+                place = builder.add(partials, builder.mul(p, size))
+                total = load(builder, place, 0)
+                for lane, value in zip(lanes, upstream, strict=True):
+                    total = multiply_add(builder, value, load(builder, source, lane), total)
+                store(builder, total, place, 0)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def row_partials(typingctx: Any, row: Any, partials: Any) -> Any:
+    """Add the LANES floats at an address to WIDTH partial sums at another."""
+    signature = types.void(types.int64, types.int64)
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        row, partials = args
+        total = load(builder, partials, 0)
+        for lane in range(0, LANES, WIDTH):
+            total = builder.fadd(total, load(builder, row, lane))
+        store(builder, total, partials, 0)
+        return context.get_dummy_value()
+
+    return signature, codegen
 
 
 @njit(**COMPILE)

@@ -7,8 +7,6 @@ is one row of work with its accumulators in registers:
     forward_row            y[r] = relu?(b + sum_p w_p x[col_p])
     input_gradient_row     dx[c] = sum_p w_perm_p dy[row_p]   (times x[c] > 0 where gated)
     weight_gradient_row    dw_p += <dy[r], x[col_p]>          (sampled dense-dense product)
-    weight_partials_row    the same, left as one vector of partial sums a link
-    row_partials           the same of a bias
 
 Everything is passed as addresses: callers own validated, contiguous arrays (see layout.py).
 """
@@ -81,7 +79,7 @@ def row_address(builder: ir.IRBuilder, base: ir.Value, row: ir.Value) -> ir.Valu
     return builder.add(base, builder.mul(row, ir.Constant(_I64, LANES * _FLOAT_BYTES)))
 
 
-def _chunks() -> list[list[int]]:
+def chunks() -> list[list[int]]:
     """First lanes of the vectors that are accumulated together."""
     return [
         list(range(start, start + TARGET.chunk, TARGET.width))
@@ -89,12 +87,13 @@ def _chunks() -> list[list[int]]:
     ]
 
 
-def _zero() -> ir.Constant:
+def zero() -> ir.Constant:
+    """Return a vector of zeros."""
     return ir.Constant(_VECTOR, [0.0] * TARGET.width)
 
 
 def _positive(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    return builder.fcmp_ordered(">", value, _zero())
+    return builder.fcmp_ordered(">", value, zero())
 
 
 @intrinsic
@@ -123,7 +122,7 @@ def forward_row(
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         x, y, values, cols, start, stop, bias, relu = args
-        for lanes in _chunks():
+        for lanes in chunks():
             first = splat(builder, bias)
             sums = [cgutils.alloca_once(builder, _VECTOR) for _ in lanes]
             for total in sums:
@@ -141,7 +140,7 @@ def forward_row(
                 with with_relu:
                     for lane, total in zip(lanes, sums, strict=True):
                         value = builder.load(total)
-                        kept = builder.select(_positive(builder, value), value, _zero())
+                        kept = builder.select(_positive(builder, value), value, zero())
                         store(builder, kept, y, lane)
                 with without:
                     for lane, total in zip(lanes, sums, strict=True):
@@ -181,10 +180,10 @@ def input_gradient_row(
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         dy, dx, values, perm, rows, start, stop, gate, gated, add = args
-        for lanes in _chunks():
+        for lanes in chunks():
             sums = [cgutils.alloca_once(builder, _VECTOR) for _ in lanes]
             for total in sums:
-                builder.store(_zero(), total)
+                builder.store(zero(), total)
             with cgutils.for_range_slice(builder, start, stop, ir.Constant(_I64, 1), _I64) as (
                 p,
                 _,
@@ -197,7 +196,7 @@ def input_gradient_row(
             with builder.if_then(gated):
                 for lane, total in zip(lanes, sums, strict=True):
                     open_ = _positive(builder, load(builder, gate, lane))
-                    builder.store(builder.select(open_, builder.load(total), _zero()), total)
+                    builder.store(builder.select(open_, builder.load(total), zero()), total)
             with builder.if_then(add):
                 for lane, total in zip(lanes, sums, strict=True):
                     builder.store(builder.fadd(builder.load(total), load(builder, dx, lane)), total)
@@ -262,7 +261,7 @@ def weight_gradient_row(
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         dy, x, grads, cols, start, stop = args
-        for lanes in _chunks():
+        for lanes in chunks():
             upstream = [load(builder, dy, lane) for lane in lanes]
 
             def products(
@@ -296,55 +295,6 @@ def weight_gradient_row(
                 single = builder.extract_element(total, ir.Constant(_I32, 0))
                 place = builder.gep(builder.inttoptr(grads, _F32.as_pointer()), [p])
                 builder.store(builder.fadd(builder.load(place, align=4), single), place, align=4)
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-@intrinsic
-def weight_partials_row(
-    typingctx: Any, dy: Any, x: Any, partials: Any, cols: Any, start: Any, stop: Any
-) -> Any:
-    """Add dy x[cols[p]] to the TARGET.width partial sums of each p in [start, stop); addresses.
-
-    For sums over many tiles: what :func:`weight_gradient_row` adds up within each, a caller of this
-    one adds up at the end.
-    """
-    signature = types.void(
-        types.int64, types.int64, types.int64, types.int64, types.int64, types.int64
-    )
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        dy, x, partials, cols, start, stop = args
-        size = ir.Constant(_I64, TARGET.width * _FLOAT_BYTES)
-        for lanes in _chunks():
-            upstream = [load(builder, dy, lane) for lane in lanes]
-            with cgutils.for_range_slice(builder, start, stop, ir.Constant(_I64, 1), _I64) as (
-                p,
-                _,
-            ):
-                source = row_address(builder, x, int_at(builder, cols, p))
-                place = builder.add(partials, builder.mul(p, size))
-                total = load(builder, place, 0)
-                for lane, value in zip(lanes, upstream, strict=True):
-                    total = multiply_add(builder, value, load(builder, source, lane), total)
-                store(builder, total, place, 0)
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-@intrinsic
-def row_partials(typingctx: Any, row: Any, partials: Any) -> Any:
-    """Add the LANES floats at an address to TARGET.width partial sums at another."""
-    signature = types.void(types.int64, types.int64)
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        row, partials = args
-        total = load(builder, partials, 0)
-        for lane in range(0, LANES, TARGET.width):
-            total = builder.fadd(total, load(builder, row, lane))
-        store(builder, total, partials, 0)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -388,7 +338,7 @@ def decay_row(typingctx: Any, x: Any, factor: Any, count: Any, least: Any) -> An
                     if cut:
                         above = builder.fcmp_ordered(">", product, bound)
                         below = builder.fcmp_ordered("<", product, most)
-                        product = builder.select(builder.or_(above, below), product, _zero())
+                        product = builder.select(builder.or_(above, below), product, zero())
                     builder.store(product, value)
             for lane, value in zip(lanes, values, strict=True):
                 store(builder, builder.load(value), x, lane)
@@ -396,10 +346,10 @@ def decay_row(typingctx: Any, x: Any, factor: Any, count: Any, least: Any) -> An
         cuts = builder.fcmp_ordered(">", least, ir.Constant(_F32, 0.0))
         with builder.if_else(cuts) as (with_cut, without):
             with with_cut:
-                for lanes in _chunks():
+                for lanes in chunks():
                     multiply(lanes, True)
             with without:
-                for lanes in _chunks():
+                for lanes in chunks():
                     multiply(lanes, False)
         return context.get_dummy_value()
 
