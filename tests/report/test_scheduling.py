@@ -69,6 +69,7 @@ def test_a_page_of_one_run(recipe: str, trained: Make) -> None:
     optimum = {"s1": "14.301", "s2": "33.239", "s5": "12.074"}[recipe]  # tabulated
     assert f"optimum at the budget: {optimum}" in text
     assert ("no agent can reach it" in text) == (recipe == "s2")
+    assert "reference: dense: no weight is cut" in text
 
 
 def test_an_unfinished_run(trained: Make) -> None:

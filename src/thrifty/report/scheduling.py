@@ -256,8 +256,9 @@ def _training(run: RunData) -> str:
 
 
 def _networks(run: RunData) -> str:
-    """Operations of each network beside its dense twin's."""
-    ledger = run.first("start").get("ledger") or {}
+    """Operations of each network beside its dense twin's, and what ran the updates."""
+    start = run.first("start")
+    ledger = start.get("ledger") or {}
     rows = [
         (
             name,
@@ -275,6 +276,9 @@ def _networks(run: RunData) -> str:
         "Networks",
         table(columns, rows),
         note("Of one user in one slot, one packet's cell; multiplications and additions."),
+        pairs([("updates run on", f"{start['backend']}: {start['backend_reason']}")])
+        if start.get("backend")
+        else "",
     )
 
 

@@ -73,15 +73,13 @@ class TrainedNetwork(Generic[Module]):
     @property
     def module(self) -> Module:
         """The network that the next step descends; dense where it exchanges links."""
-        if self._twin is None:
-            return self._dense
-        if self._at_work and self.evolution.schedule.is_due(self.evolution.steps + 1):
-            self._to_dense()
-        return self._twin.compact if self._at_work else self._dense
+        self._settle()
+        return self._twin.compact if self._twin is not None and self._at_work else self._dense
 
     @property
     def target(self) -> Module:
         """The averaged copy, in the form of the network."""
+        self._settle()
         return self._compact_target if self._at_work else self._dense_target
 
     @property
@@ -115,10 +113,8 @@ class TrainedNetwork(Generic[Module]):
     @torch.no_grad()
     def average(self, tau: float) -> None:
         """Move the target a part of the way to the network."""
-        module = self._dense
-        if self._twin is not None and self._at_work:
-            module = self._twin.compact
-        torch._foreach_lerp_(list(self.target.parameters()), list(module.parameters()), tau)
+        averaged, trained = (list[Tensor](one.parameters()) for one in (self.target, self.module))
+        torch._foreach_lerp_(averaged, trained, tau)
         if not self._at_work:
             self.topology.impose(self._dense_target)
 
@@ -128,9 +124,11 @@ class TrainedNetwork(Generic[Module]):
         self._compact_target = compact(self._dense_target, self.topology.on(self._dense_target))
         self._at_work = True
 
-    def _to_dense(self) -> None:
-        self._look()
-        self._at_work = False
+    def _settle(self) -> None:
+        """Take the form that the next step needs; it follows from the steps taken alone."""
+        if self._at_work and self.evolution.schedule.is_due(self.evolution.steps + 1):
+            self._look()
+            self._at_work = False
 
     @torch.no_grad()
     def _look(self) -> None:
