@@ -51,7 +51,7 @@ _UPDATE = "QMIX update, 32 episodes of 60 to 100 steps, SMAX 3m sizes"
 _TARGETS = "the same with lambda returns and soft mellowmax"
 _LOOP = "smax-3m, 8 updates per 2,048 steps"
 _RATE: dict[str, Any] = {"metric": "environment steps per second", "unit": "steps per second"}
-_TIME: dict[str, Any] = {"metric": "time per update", "unit": "s"}
+_TIME: dict[str, Any] = {"metric": "time per update", "unit": "ms"}
 _NEVER = 1_000_000_000
 
 
@@ -154,7 +154,7 @@ def _updates(
             sparsity=sparsity,
             updates_per_call=1,
             statistic=statistic,
-            value=value,
+            value=1000.0 * value,
             **_TIME,
         )
         for (name, sparsity), seconds in zip(wanted, samples.values(), strict=True)
@@ -238,6 +238,7 @@ def _turns(turns: int, reference: Path | None) -> list[Row]:
             case=_LOOP,
             implementation=name,
             sparsity=ours[name][0] if name in ours else 0.0,
+            threads=os.cpu_count() or 1,
             statistic=statistic,
             value=value,
             **_RATE,
