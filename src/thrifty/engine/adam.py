@@ -11,33 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import carray
 from torch.optim import optimizer as hooks
 
-from thrifty.engine.cache import announce, entry
+from thrifty.engine.cache import announce
 from thrifty.engine.links import is_plain
-from thrifty.engine.optim import adam
-from thrifty.engine.perceptron import floats_at
+from thrifty.engine.optim import adam_steps
 
 _OPTIONS = ("weight_decay", "amsgrad", "maximize")
 """Of torch's Adam that this one lacks."""
-_COLUMNS = 5  # addresses of parameter, gradient and both moments, and how many numbers they are
-
-
-@entry
-def _adam_steps(table, steps, rate, beta1, beta2, epsilon):
-    """One step of each parameter: ``table`` int64 [n, _COLUMNS], ``steps`` int64 [n]."""
-    for k in range(table.shape[0]):
-        size = table[k, 4]
-        params, grads = (
-            carray(floats_at(table[k, 0]), (size,)),
-            carray(floats_at(table[k, 1]), (size,)),
-        )
-        first, second = (
-            carray(floats_at(table[k, 2]), (size,)),
-            carray(floats_at(table[k, 3]), (size,)),
-        )
-        adam(params, grads, first, second, 0, size, steps[k], rate, beta1, beta2, epsilon, False)
 
 
 class Adam(torch.optim.Optimizer):
@@ -104,7 +85,7 @@ class Adam(torch.optim.Optimizer):
 
         return step
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step along the gradients that there are.
 
         Args:
@@ -121,7 +102,7 @@ class Adam(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        announce(_adam_steps)
+        announce(adam_steps)
         for group in self.param_groups:
             if any(group[option] for option in _OPTIONS):
                 raise ValueError(
@@ -147,7 +128,7 @@ class Adam(torch.optim.Optimizer):
                 counts.append(state["step"])
                 rows.append((*(tensor.data_ptr() for tensor in row), parameter.numel()))
             if rows:
-                _adam_steps(
+                adam_steps(
                     np.array(rows, np.int64),
                     np.array(counts, np.int64),
                     float(group["lr"]),

@@ -6,9 +6,10 @@ Reference: Kingma and Ba (2015), algorithm 1, in the arithmetic of torch.optim.A
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import carray, njit
 
 from thrifty.engine.cache import COMPILE, entry
+from thrifty.engine.perceptron import floats_at
 from thrifty.engine.vector import LANES, decay_row
 
 BETA1, BETA2 = 0.9, 0.999
@@ -36,6 +37,28 @@ def adam(params, grads, first, second, begin, end, step, rate, beta1, beta2, eps
         p[i] -= size * mean / (np.sqrt(square) / root + eps)
     if clear:
         g[:] = np.float32(0.0)
+
+
+@entry
+def adam_steps(table, steps, rate, beta1, beta2, epsilon):
+    """One Adam step of each of some parameters; gradients stay.
+
+    Args:
+        table: int64 [n, 5]: addresses of a parameter, its gradient, its two moments, and how many
+            numbers each of them is.
+        steps: int64 [n], this one included.
+    """
+    for k in range(table.shape[0]):
+        size = table[k, 4]
+        params, grads = (
+            carray(floats_at(table[k, 0]), (size,)),
+            carray(floats_at(table[k, 1]), (size,)),
+        )
+        first, second = (
+            carray(floats_at(table[k, 2]), (size,)),
+            carray(floats_at(table[k, 3]), (size,)),
+        )
+        adam(params, grads, first, second, 0, size, steps[k], rate, beta1, beta2, epsilon, False)
 
 
 @entry

@@ -388,18 +388,3 @@ def transpose_block(typingctx: Any, sources: Any, into: Any) -> Any:
         return context.get_dummy_value()
 
     return signature, codegen
-
-
-@intrinsic
-def prefetch(typingctx: Any, address: Any) -> Any:
-    """Ask for a cache line that will be read soon; any address is allowed."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        byte = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
-        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        read, keep, data = (ir.Constant(_I32, number) for number in (0, 3, 1))
-        builder.call(ask, [builder.inttoptr(args[0], byte), read, keep, data])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), codegen

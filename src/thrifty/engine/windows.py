@@ -5,13 +5,17 @@ The compiled twin of :mod:`thrifty.rl.transitions`: same windows, same returns.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
 from numba import njit
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from thrifty.engine.cache import COMPILE
 from thrifty.engine.noise import index32, indices
-from thrifty.engine.vector import prefetch
 
 
 def rows_drawn(
@@ -38,6 +42,23 @@ def rows_drawn(
     return rows
 
 
+@intrinsic
+def _prefetch(typingctx: Any, address: Any) -> Any:
+    """Ask for a cache line that will be read soon; any address is allowed."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(
+            ir.VoidType(), [byte, ir.IntType(32), ir.IntType(32), ir.IntType(32)]
+        )
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        read, keep, data = (ir.Constant(ir.IntType(32), number) for number in (0, 3, 1))
+        builder.call(ask, [builder.inttoptr(args[0], byte), read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
 @njit(**COMPILE)
 def draw_rows(out, key, update, first, total, data, valid_column):
     """Fill [B] with row numbers of uniformly drawn live, valid transitions.
@@ -51,7 +72,7 @@ def draw_rows(out, key, update, first, total, data, valid_column):
         out[b] = row
         begin = base + 4 * width * (row % capacity)
         for line in range(begin & -64, begin + 4 * width, 64):
-            prefetch(line)
+            _prefetch(line)
     for b in range(len(out)):
         element, row = b, out[b]
         while not data[row % capacity, valid_column] > 0.0:

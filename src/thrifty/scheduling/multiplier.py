@@ -39,7 +39,7 @@ class MultiplierConfig:
     high: float = 0.5
     """Greatest price drawn by conditioned, as a part of the highest."""
     near: float = 0.75
-    """Part of conditioned draws that lie around the present price, the others in the whole range."""
+    """Part of conditioned draws that lie around the present price, others in the whole range."""
     around: float = 0.4
     """Spread of these around it, on the logarithm, to either side."""
     nodes: float = 0.3
