@@ -92,10 +92,11 @@ def test_returns_are_counted_from_random_teams(summarise: ModuleType) -> None:
 def test_nothing_is_concluded_from_nothing(
     summarise: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["summarise.py", "--out", str(tmp_path)])
+    nothing = ["--out", str(tmp_path), "--bench", str(tmp_path / "none.json")]
+    monkeypatch.setattr(sys, "argv", ["summarise.py", *nothing])
     summarise.main()
     claims = read_claims(tmp_path / "claims.toml")
-    assert [claim.status for claim in claims] == ["not run"] * 4
+    assert [claim.status for claim in claims] == ["not run"] * 6
     assert "not run" in (tmp_path / "summary.md").read_text(encoding="utf-8")
 
 
@@ -121,10 +122,27 @@ def test_a_whole_table_is_counted(
     write(tmp_path / "gate.csv", gate)
     monkeypatch.setattr(sys, "argv", ["summarise.py", "--out", str(tmp_path)])
     summarise.main()
-    found = [(c.status, c.measured) for c in read_claims(tmp_path / "claims.toml")]
+    found = [(c.status, c.measured) for c in read_claims(tmp_path / "claims.toml")][:4]
     # The second best of three seeds; tasks within five points.
     assert found == [("holds", 0.65), ("failed", 0.3), ("holds", 4.0), ("failed", 2.0)]
     assert (tmp_path / "curves_smax_3m.png").exists()
+
+
+def test_speed_is_read_from_the_benchmark(summarise: ModuleType, tmp_path: Path) -> None:
+    """A tenth of the dense time, and half of JaxMARL's rate."""
+    marl, schema = summarise.marl, summarise.schema
+    update = {"case": marl.UPDATE, "metric": "time per update", "statistic": "low", "unit": "ms"}
+    loop = {"case": marl.LOOP, "metric": "rate", "statistic": "median", "unit": "steps per second"}
+    engine = {"implementation": marl.ENGINE, "sparsity": 0.95}
+    rows = [
+        schema.Row(implementation=marl.DENSE, value=60.0, **update),
+        schema.Row(**engine, value=6.0, ratio=0.1, ratio_to=marl.DENSE, **update),
+        schema.Row(implementation="JaxMARL QMIX (commit x)", value=4000.0, **loop),
+        schema.Row(**engine, value=2000.0, ratio=0.5, ratio_to="JaxMARL QMIX (commit x)", **loop),
+    ]
+    schema.write(tmp_path / "marl.json", rows, command="thrifty bench marl")
+    found = summarise.speed(tmp_path / "marl.json")
+    assert [(one["measured"], one["status"]) for one in found] == [(10.0, "holds"), (0.5, "failed")]
 
 
 def test_what_topology_and_tricks_contribute(summarise: ModuleType) -> None:

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from measure import HERE, SEEDS
 from scores import MAPS
 
+from thrifty.bench import marl, schema
 from thrifty.report.claims import read_claims
 from thrifty.report.figures import LINE_STYLES, PALETTE, legend, panel
 from thrifty.runs.tasks import Row, circumstances, read
@@ -302,11 +303,53 @@ def claims(gate: Rows, tasks: list[Task], machine: str) -> list[dict[str, Any]]:
     return found
 
 
+def speed(path: Path) -> list[dict[str, Any]]:
+    """Return the claims about `thrifty bench marl`, from the file that it wrote."""
+    found = []
+    for text, metric, expected, case, statistic, other in (
+        (
+            "An update at 95 % sparsity takes a quarter of the dense one's time, one thread each",
+            "time of the dense torch update over that on the engine, low quantile",
+            ">= 4",
+            marl.UPDATE,
+            "low",
+            marl.DENSE,
+        ),
+        (
+            "QMIX at 95 % makes as many environment steps per second as JaxMARL's own, SMAX 3m, "
+            "updates included",
+            "steps per second over JaxMARL's, median of three rounds",
+            ">= 1",
+            marl.LOOP,
+            "median",
+            marl.THEIRS,
+        ),
+    ):
+        one = {"claim": text, "where": "ours, no counterpart in the paper", "metric": metric}
+        one |= {"expected": expected, "tolerance": 0, "status": "not run"}
+        for row in schema.read(path) if path.exists() else []:
+            named = (row.case, row.implementation, row.sparsity, row.statistic)
+            if named == (case, marl.ENGINE, marl.SPARSITY, statistic) and row.ratio is not None:
+                assert row.ratio_to is not None
+                assert row.ratio_to.startswith(other)
+                value = 1.0 / row.ratio if row.unit == "ms" else row.ratio
+                hardware = json.loads(path.read_text(encoding="utf-8"))["hardware"]
+                one |= {"measured": round(value, 2), "runs": [f"benchmarks/{path.name}"]}
+                one["hardware"] = f"{hardware['cpu']}, {hardware['cores']} cores"
+                one["status"] = "holds" if value >= float(expected[3:]) else "failed"
+        found.append(one)
+    return found
+
+
 def main() -> None:
     """Summarise."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=HERE)
-    folder = parser.parse_args().out
+    parser.add_argument(
+        "--bench", type=Path, default=HERE.parents[1] / "benchmarks" / "marl.json", help="its file"
+    )
+    options = parser.parse_args()
+    folder = options.out
     gate, scores = read(folder / "gate.csv"), read(folder / "scores.csv")
     teams = {row["environment"]: float(row["return"]) for row in read(folder / "random.csv")}
     tasks = [Task(name, scores, teams.get(name)) for name in MAPS]
@@ -327,7 +370,7 @@ def main() -> None:
         "# Claims about MAST (Hu et al., NeurIPS 2024) on SMAX, which is not StarCraft. "
         "Rows: results/mast/run.sh."
     ]
-    for one in claims(gate, tasks, machine):
+    for one in claims(gate, tasks, machine) + speed(options.bench):
         text += ["", "[[claims]]", *(f"{key} = {json.dumps(value)}" for key, value in one.items())]
     path = folder / "claims.toml"
     path.write_text("\n".join(text) + "\n", encoding="utf-8")

@@ -78,7 +78,7 @@ def test_bad_references(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(ValueError, match="is no checkout of JaxMARL"):
         marl.measure(reference=tmp_path)
     assert main(["bench", "lsvi", "--reference", str(tmp_path)]) != 0
-    assert "the benchmark lsvi has no --reference" in capsys.readouterr().err
+    assert "the benchmark lsvi takes no --reference" in capsys.readouterr().err
 
 
 def test_the_reference_runs_at_our_sizes() -> None:

@@ -47,11 +47,11 @@ MARK = 4.0
 """Least ratio of the dense update's time to the engine's at 95 %."""
 DENSE, MASKED, ENGINE = "thrifty QMIX, dense", "thrifty QMIX, masked", "thrifty QMIX, engine"
 THEIRS = "JaxMARL QMIX"
-_UPDATE = "QMIX update, 32 episodes of 60 to 100 steps, SMAX 3m sizes"
+UPDATE = "QMIX update, 32 episodes of 60 to 100 steps, SMAX 3m sizes"
 _TARGETS = "the same with lambda returns and soft mellowmax"
-_LOOP = "smax-3m, 8 updates per 2,048 steps"
+LOOP = "smax-3m, 8 updates per 2,048 steps"
 _RATE: dict[str, Any] = {"metric": "environment steps per second", "unit": "steps per second"}
-_TIME: dict[str, Any] = {"metric": "time per update", "unit": "s"}
+_TIME: dict[str, Any] = {"metric": "time per update", "unit": "ms"}
 _NEVER = 1_000_000_000
 
 
@@ -78,7 +78,7 @@ def measure(
     if reference is not None:
         marl_loops.checked(reference)
     with one_core():
-        rows = _updates(_UPDATE, {}, (0.8, 0.9, SPARSITY), rounds, lengths)
+        rows = _updates(UPDATE, {}, (0.8, 0.9, SPARSITY), rounds, lengths)
         tricks = {"td_lambda": 0.6, "next_value": "soft_mellowmax"}
         rows += _updates(_TARGETS, tricks, (SPARSITY,), rounds, lengths)
         rows += _loop("skirmish", max(1, rounds // 4), steps)
@@ -154,7 +154,7 @@ def _updates(
             sparsity=sparsity,
             updates_per_call=1,
             statistic=statistic,
-            value=value,
+            value=1000.0 * value,
             **_TIME,
         )
         for (name, sparsity), seconds in zip(wanted, samples.values(), strict=True)
@@ -217,7 +217,7 @@ def _loop(environment: str, rounds: int, steps: int) -> list[Row]:
 def _turns(turns: int, reference: Path | None) -> list[Row]:
     """Run the sides of the comparison in turn, each in a process of its own."""
     if importlib.util.find_spec("jaxmarl") is None:
-        return [_missing(_LOOP, name, **_RATE) for name in (DENSE, ENGINE, THEIRS)]
+        return [_missing(LOOP, name, **_RATE) for name in (DENSE, ENGINE, THEIRS)]
     many = f"{ENGINE}, {AS_MANY_STEPS} episodes an update"
     ours = {
         DENSE: (0.0, EPISODES),
@@ -235,9 +235,10 @@ def _turns(turns: int, reference: Path | None) -> list[Row]:
                 rates[theirs].append(_side(cache, "jaxmarl", "--reference", str(reference)))
     rows = [
         Row(
-            case=_LOOP,
+            case=LOOP,
             implementation=name,
             sparsity=ours[name][0] if name in ours else 0.0,
+            threads=os.cpu_count() or 1,
             statistic=statistic,
             value=value,
             **_RATE,
@@ -247,7 +248,7 @@ def _turns(turns: int, reference: Path | None) -> list[Row]:
         for statistic, value in (("lowest", min(found)), ("median", float(np.median(found))))
     ]
     if reference is None:
-        return [*rows, _missing(_LOOP, THEIRS, **_RATE)]
+        return [*rows, _missing(LOOP, THEIRS, **_RATE)]
     for name in ours:
         rows = compare(rows, implementation=name, ratio_to=theirs)
     return rows

@@ -73,13 +73,14 @@ def td_lambda(
         [T, B]; what stands at padding means nothing.
     """
     goes_on_TB = discount * (1.0 - terminated_TB)
-    y_TB = torch.empty_like(reward_TB)
-    y_next_B = value_next_TB[-1]
-    for t in reversed(range(len(reward_TB))):
-        if t + 1 < len(reward_TB):
-            y_next_B = torch.where(filled_TB[t + 1] > 0, y_TB[t + 1], value_next_TB[t])
-        y_TB[t] = reward_TB[t] + goes_on_TB[t] * ((1.0 - lam) * value_next_TB[t] + lam * y_next_B)
-    return y_TB
+    # lam where a step follows, 0 at an episode's last one, whose V stands for y_{t+1}.
+    lam_TB = lam * torch.cat([filled_TB[1:], torch.zeros_like(filled_TB[:1])])
+    rest = (reward_TB + goes_on_TB * (1.0 - lam_TB) * value_next_TB).unbind()
+    factor = (goes_on_TB * lam_TB).unbind()
+    y = [rest[-1]]
+    for t in reversed(range(len(rest) - 1)):
+        y.append(torch.addcmul(rest[t], factor[t], y[-1]))
+    return torch.stack(y[::-1])
 
 
 def n_step(
