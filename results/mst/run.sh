@@ -5,7 +5,6 @@
 #     results/mst/run.sh
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-export OMP_NUM_THREADS=1
-for script in tuning controls parts summarise; do
+for script in shakespeare tuning controls parts summarise; do
     python "$here/$script.py"
 done

@@ -41,7 +41,7 @@ class GPT(torch.nn.Module):
 
     def forward(self, ids, targets):
         logits = self.wte(ids) @ self.wte.weight.t()
-        return logits, torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return logits, torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.view(-1))
 """
 
 

@@ -80,6 +80,28 @@ def test_after_every_single_yield(name: str, data: str, tmp_path: Path) -> None:
     assert kinds["phase"] == (3 if config.kind == "phases" else 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "block"), [("mst.mst", 1), ("mst.rigl", 1), ("mst.set", 16), ("mst.static", 1)]
+)
+def test_after_every_single_yield_on_links_alone(
+    name: str, block: int, data: str, tmp_path: Path
+) -> None:
+    # Stops between two evolution steps leave and enter the compact form again.
+    config = toy(name, data)
+    assert config.sparsity.kind != "dense"
+    config = dataclasses.replace(
+        config,
+        backend="engine",
+        model=dataclasses.replace(config.model, width=64, padding=16),
+        sparsity=dataclasses.replace(config.sparsity, block=block),
+    )
+    if config.sparsity.kind == "phases":
+        config = dataclasses.replace(
+            config, sparsity=dataclasses.replace(config.sparsity, flops=0.45)
+        )
+    check(config, tmp_path, every=1, journalled=False)
+
+
 def test_every_argument_of_a_recipe_has_a_default() -> None:
     assert len(ALL) == 10
     for name in ALL:

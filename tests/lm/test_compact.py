@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from toy_pretraining import toy
 
 from thrifty.engine.sparse_blocks import Blocks
+from thrifty.lm import weights
 from thrifty.lm.compact import Compact, CompactMatrix, Form, Links, SparseLinear
 from thrifty.lm.config import ConstantConfig, OptimizerConfig, PhasesConfig
 from thrifty.lm.gathered_blocks import GatheredBlocks
@@ -189,6 +191,20 @@ def test_a_run_on_links_alone_is_the_masked_run(data: str, name: str) -> None:
         torch.testing.assert_close(p, q, atol=1e-3, rtol=1e-3)  # a step moves up to 1e-2
         for key, moment in one.optimizer.state[p].items():
             torch.testing.assert_close(moment, two.optimizer.state[q][key], atol=1e-3, rtol=1e-2)
+
+
+def test_a_restored_model_is_an_ordinary_gpt2(data: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = toy(data, model=SHAPE, sparsity=RUNS["phases, engine"][1], backend="engine", steps=20)
+    experiment = config.build(0)
+    for _ in experiment.records():
+        pass
+    assert experiment.topology.sparsity == 0.0
+    model = experiment.model
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(weights.save(model, tmp_path)).eval()
+    ids, _ = experiment.tokens.held_out.batch(2, 16, seed=0, step=1)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(ids).logits, model(ids), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -232,7 +232,7 @@ def _nanogpt(folder: Path, model: GPTConfig, batch: int) -> Callable[[], None]:
 
     def step() -> None:
         ids, wanted = data.training.batch(batch, model.context, seed=0, step=next(steps))
-        _, loss = theirs(ids, wanted)
+        _, loss = theirs(ids.contiguous(), wanted.contiguous())  # as its own get_batch
         loss.backward()
         torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
         optimizer.step()

@@ -189,17 +189,16 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> tuple[Tensor, T
 class _Attention(torch.autograd.Function):
     """Attention with its log-sum-exp, whose gradient counts: what is merged depends on both.
 
-    With P the weights, dS = P (dO V' - sum(dO O) + dL). Weights are made in place and kept.
+    With P the weights, dS = P (dO V' - sum(dO O) + dL).
     """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        weights = (q @ k.transpose(-1, -2)).float().mul_(1.0 / math.sqrt(q.shape[-1]))
-        weights.masked_fill_(hidden, _NOWHERE)
-        level = weights.amax(-1, keepdim=True)
-        total = weights.sub_(level).exp_().sum(-1, keepdim=True)
-        weights.div_(total)
-        level += total.log_()
+        scores = (q @ k.transpose(-1, -2)).float().mul_(1.0 / math.sqrt(q.shape[-1]))
+        scores.masked_fill_(hidden, _NOWHERE)
+        weights = scores.softmax(-1)
+        # The greatest score over its weight: exp(max - level) = max weight.
+        level = scores.amax(-1, keepdim=True).sub_(weights.amax(-1, keepdim=True).log_())
         weights = weights.to(v.dtype)
         out = weights @ v
         ctx.save_for_backward(q, k, v, weights, out)
