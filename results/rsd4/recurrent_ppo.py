@@ -29,12 +29,14 @@ from thrifty.runs.tasks import Task
 from thrifty.scheduling import optimum
 from thrifty.scheduling.assessment import Assessment
 from thrifty.scheduling.environment import Face
+from thrifty.scheduling.multiplier import Calibration
 from thrifty.scheduling.queueing import Sight, Slot, View
 from thrifty.scheduling.scenarios import Scenario, scenario
 
 ENVIRONMENTS, EPISODE, ROLLOUT = 16, 100, 100
 RATE = 0.05  # of the price, on the logarithm
-CALIBRATION, TRIALS = 2000, 8  # episodes of each trial of the factors
+CALIBRATION, TRIALS = 2000, 10  # episodes of each trial of the factors
+CLOSE = 0.003  # of the budget: a trial that is not tried again
 
 
 class Environments(VecEnv):
@@ -166,15 +168,18 @@ def work(seconds: float, task: Task) -> Task:
     model.learn(10**9, callback=Ascend(environments, of.budget, seconds))
     sight = Sight(kind="hidden" if of.hidden else "full")
     assessment = Assessment(of, sight, of.budget, 500_000 + task["seed"])
-    factors = np.ones(of.hops)
+    search = Calibration(of.budget, np.ones(of.hops), 1e3)  # of 1 / factor, as of a price
     for _ in range(TRIALS):
         energy: Any = None
         while energy is None:
-            energy = assessment.spend(PPOScheduler(model, of, factors), CALIBRATION, 77)
-        factors = np.clip(factors * of.budget / np.maximum(energy, 1e-9), 1e-3, 1e3)
+            scheduler = PPOScheduler(model, of, 1 / search.prices)
+            energy = assessment.spend(scheduler, CALIBRATION, 77)
+        if search.gap(energy) < CLOSE:
+            break
+        search.move(energy)
     found: Any = None
     while found is None:
-        found = assessment.test(PPOScheduler(model, of, factors), 400)  # type: ignore[arg-type]
+        found = assessment.test(PPOScheduler(model, of, 1 / search.prices), 400)  # type: ignore[arg-type]
     names = ("throughput", "off_budget", "of_optimum", "of_optimum_at_energy", "paired")
     return {
         "slots": model.num_timesteps,
