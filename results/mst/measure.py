@@ -134,7 +134,7 @@ def row_of(records: list[Mapping[str, Any]]) -> Task:
         # The last evaluation takes all held-out tokens: the others are compared alone.
         "rise": round(before[-1]["loss"] - min(one["loss"] for one in before), 5),
         "parameters": start["parameters"],
-        "ultra_density": start["ultra_density"],
+        "ultra_density": start["ultra_density"] and round(start["ultra_density"], 4),
         "backend": start["backend"],
         "flops": last["flops_square"],
         "flops_causal": last["flops_causal"],

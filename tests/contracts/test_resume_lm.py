@@ -95,10 +95,8 @@ def test_after_every_single_yield_on_links_alone(
         model=dataclasses.replace(config.model, width=64, padding=16),
         sparsity=dataclasses.replace(config.sparsity, block=block),
     )
-    if config.sparsity.kind == "phases":
-        config = dataclasses.replace(
-            config, sparsity=dataclasses.replace(config.sparsity, flops=0.45)
-        )
+    changes = {"flops": 0.45} if config.sparsity.kind == "phases" else {"sparsity": 0.75}
+    config = dataclasses.replace(config, sparsity=dataclasses.replace(config.sparsity, **changes))
     check(config, tmp_path, every=1, journalled=False)
 
 

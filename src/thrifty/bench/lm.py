@@ -10,7 +10,8 @@ Marks: at density .125 in blocks at least 1.8 times as fast as dense float32 and
 bfloat16, single links at density .10 at least 1.5 times as dense float32 (ratios at most 0.556,
 0.769 and 0.667); a whole run of mixed sparsity (``mst`` at .25 of the FLOPs with its own attention,
 evolution steps included, one run of 50 steps with the dense run's steps in turn) at least 1.4 times
-(0.714); our dense step not slower than nanoGPT's.
+(0.714); our dense step not slower than nanoGPT's. On a processor without bfloat16 arithmetic dense
+bfloat16 is slower than float32, and ratios to it say little.
 
 ``--reference PATH`` names a checkout of nanoGPT, whose model and optimizer are then timed beside
 ours, unchanged; without it they are "not measured". So is everything on a GPU.
