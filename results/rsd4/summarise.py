@@ -28,6 +28,7 @@ from thrifty.scheduling.scenarios import scenario
 BAND = 0.01
 MARKS = {"S1": 98.5, "S3": 97.0, "S4": 97.0, "S5": 95.0}
 SCORE, GAIN = 0.6, 0.25
+CLOSE = 0.5  # points of % by which an agent must beat a simple rule to be called better
 SCENARIOS = ("S1", "S2", "S3", "S4", "S5")
 NAMES = {"sd3": "SD3: without recurrence", "rtd3": "RTD3: without softmax",
          "td3": "TD3: neither", "ddpg": "DDPG", "whole": "credit per user",
@@ -212,7 +213,8 @@ def plainly(rows: list[Row], anchors: Row | None) -> list[str]:
             text.append(f"- {name}: not run.")
             continue
         mean, rule = float(np.mean(found)), myopic(name)
-        verdict = "the simple rule is as good" if mean < rule + 0.3 else "learning is worth it"
+        close = mean < rule + CLOSE
+        verdict = f"the simple rule is as good to {CLOSE:g} points" if close else "learning pays"
         mark = "meets" if mean >= MARKS[name] else "misses"
         text.append(
             f"- {name}: RSD4 {mean:.2f} %, the myopic rule {rule:.2f} %: {verdict}; "
