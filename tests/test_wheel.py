@@ -53,7 +53,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         "thrifty",
         wheel.name.split("-py3")[0] + ".dist-info",
     }
-    assert wheel.stat().st_size < 2_000_000
+    assert wheel.stat().st_size < 3_000_000  # two of them the embedded corpus
 
 
 def test_the_demo_runs_from_a_clean_environment(wheel: Path, tmp_path: Path) -> None:

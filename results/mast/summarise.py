@@ -334,7 +334,7 @@ def speed(path: Path) -> list[dict[str, Any]]:
                 assert row.ratio_to.startswith(other)
                 value = 1.0 / row.ratio if row.unit == "ms" else row.ratio
                 hardware = json.loads(path.read_text(encoding="utf-8"))["hardware"]
-                one |= {"measured": round(value, 2), "runs": [f"benchmarks/{path.name}"]}
+                one |= {"measured": round(value, 2), "runs": [f"../../benchmarks/{path.name}"]}
                 one["hardware"] = f"{hardware['cpu']}, {hardware['cores']} cores"
                 one["status"] = "holds" if value >= float(expected[3:]) else "failed"
         found.append(one)
