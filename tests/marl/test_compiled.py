@@ -233,6 +233,6 @@ def test_what_runs_the_updates_and_why() -> None:
 
 
 def test_a_processor_without_numba_runs_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thrifty.marl.backend.engine_problem", lambda: "no library")
+    monkeypatch.setattr("thrifty.engine.loading.problem", lambda module: "no library")
     choice = choose("auto", configured(QMIXConfig, 0.9).build(WIDE, seed=0))
     assert choice == ("reference", "the engine cannot be loaded (no library)")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from thrifty.engine import loading
 from thrifty.recipes import rsd4
 from thrifty.runs import load_state, save_state
-from thrifty.scheduling import backend
 from thrifty.scheduling.backend import choose
 from thrifty.scheduling.features import Features
 from thrifty.scheduling.queueing import Queues, Sight
@@ -130,7 +130,7 @@ def test_what_auto_takes_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "8 sequences" in small[1]
     assert choose("auto", wide)[0] == "engine"
     assert choose("reference", wide) == ("reference", "as configured")
-    monkeypatch.setattr(backend, "engine_problem", lambda: "no Numba")
+    monkeypatch.setattr(loading, "problem", lambda module: "no Numba")
     assert choose("auto", wide) == ("reference", "the engine cannot be loaded (no Numba)")
     with pytest.raises(ValueError, match=r"backend=engine: dense.*use backend=auto"):
         choose("engine", RSD4Config())

@@ -33,8 +33,8 @@ from thrifty.bench import marl_loops
 from thrifty.bench.cases import one_core
 from thrifty.bench.schema import NOT_MEASURED, Row, compare
 from thrifty.bench.timing import interleave, summarise
+from thrifty.engine import loading
 from thrifty.marl import PartSparsityConfig, QMIXConfig, Spec, TeamConfig
-from thrifty.marl.backend import engine_problem
 from thrifty.marl.episodes import EpisodeBatch, Rows
 from thrifty.marl.team import Seen
 
@@ -130,7 +130,7 @@ def _updates(
     batch = random_batch(lengths, np.random.default_rng(0))
     wanted = [(DENSE, 0.0), (MASKED, SPARSITY)]
     gaps = []
-    if engine_problem() is None:
+    if loading.problem("thrifty.marl.compiled") is None:
         wanted += [(ENGINE, sparsity) for sparsity in sparsities]
     else:
         gaps = [_missing(case, ENGINE, **_TIME)]
@@ -179,7 +179,7 @@ def _advance(config: TeamConfig, steps: int) -> Callable[[], None]:
 
 def _loop(environment: str, rounds: int, steps: int) -> list[Row]:
     wanted = [(DENSE, "reference", 0.0)]
-    if engine_problem() is None:
+    if loading.problem("thrifty.marl.compiled") is None:
         wanted += [(ENGINE, "engine", SPARSITY)]
     loops = {
         name: _advance(

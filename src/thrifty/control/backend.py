@@ -10,6 +10,7 @@ from typing import Literal
 
 from thrifty.control.sac import SAC, SACConfig
 from thrifty.control.td3 import TD3, TD3Config
+from thrifty.engine import loading
 
 Backend = Literal["reference", "engine"]
 
@@ -47,21 +48,10 @@ def choose(asked: Literal["auto"] | Backend, learner: TD3 | SAC) -> tuple[Backen
     least = f"{100.0 * ENGINE_FROM:.0f} %"
     if cut < ENGINE_FROM:
         return "reference", f"{share}, below the {least} from which the engine is taken"
-    missing = engine_problem()
+    missing = loading.problem("thrifty.control.compiled")
     if missing:
         return "reference", f"the engine cannot be loaded ({missing})"
     return "engine", f"{share}, above the {least} from which the engine is faster"
-
-
-def engine_problem() -> str | None:
-    """Return why compiled code cannot run in this process, or None."""
-    try:
-        import numba
-
-        import thrifty.control.compiled  # noqa: F401 - loads all that is compiled
-    except (ImportError, OSError) as problem:  # OSError: a shared library of Numba's is missing
-        return " ".join(str(problem).split())
-    return "NUMBA_DISABLE_JIT is set" if getattr(numba.config, "DISABLE_JIT", False) else None
 
 
 def unsupported(config: TD3Config | SACConfig) -> str | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from thrifty.engine import loading
 from thrifty.lm.compact import Form, Links
 from thrifty.lm.config import PretrainingConfig
 from thrifty.lm.gathered_blocks import GatheredBlocks
@@ -80,7 +81,7 @@ def _lacking(backend: str, config: PretrainingConfig) -> str | None:
         return "blocks (sparsity.block of 64 or so)" if sparsity.block == 1 else None
     if config.device != "cpu" or config.precision != "float32":
         return "float32 on the cpu (precision, device)"
-    problem = _engine_problem()
+    problem = loading.problem("thrifty.engine.sparse_mlp")
     if problem:
         return f"Numba, which cannot be used here ({problem})"
     if sparsity.block > 1:
@@ -89,17 +90,6 @@ def _lacking(backend: str, config: PretrainingConfig) -> str | None:
         if sparsity.block % UNIT:
             return f"blocks of a multiple of {UNIT} links here (sparsity.block)"
     return None
-
-
-def _engine_problem() -> str | None:
-    """Return why compiled code cannot run in this process, or None."""
-    try:
-        import numba
-
-        import thrifty.engine.sparse_mlp  # noqa: F401 - loads what is compiled
-    except (ImportError, OSError) as problem:  # OSError: a shared library of Numba's is missing
-        return " ".join(str(problem).split())
-    return "NUMBA_DISABLE_JIT is set" if getattr(numba.config, "DISABLE_JIT", False) else None
 
 
 def make_forms(backend: Backend, topology: Topology, block: int) -> dict[str, Form]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from thrifty.engine import loading
 from thrifty.scheduling.trained_network import Backend
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def choose(asked: Literal["auto"] | Backend, config: RSD4Config) -> tuple[Backen
     if config.sequences < ENGINE_SEQUENCES:
         fewer = f"the engine works on {ENGINE_SEQUENCES} at a time"
         return "reference", f"updates have {config.sequences} sequences, {fewer}"
-    missing = engine_problem()
+    missing = loading.problem("thrifty.engine.modules")
     if missing:
         return "reference", f"the engine cannot be loaded ({missing})"
     return "engine", f"{share} and updates have {config.sequences} sequences"
@@ -65,14 +66,3 @@ def unsupported(config: RSD4Config) -> str | None:
     if config.critic != "packets":
         return "the engine runs credit per packet alone"
     return None
-
-
-def engine_problem() -> str | None:
-    """Return why compiled code cannot run in this process, or None."""
-    try:
-        import numba
-
-        import thrifty.engine.modules  # noqa: F401 - loads all that is compiled
-    except (ImportError, OSError) as problem:  # OSError: a shared library of Numba's is missing
-        return " ".join(str(problem).split())
-    return "NUMBA_DISABLE_JIT is set" if getattr(numba.config, "DISABLE_JIT", False) else None
