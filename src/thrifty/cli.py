@@ -367,7 +367,8 @@ def _bench(
     Args:
         name: of the benchmark, or list.
         json: a file for the rows, with versions, hardware and load.
-        reference: a checkout to measure beside ours: of JaxMARL for marl, of nanoGPT for lm.
+        reference: a checkout to measure beside ours: of JaxMARL for marl, of nanoGPT for lm, of
+            RSD4 for scheduling.
     """
     from rich.console import Console
 

@@ -25,10 +25,7 @@ class scheduler_csi(gym.Env):
 """
 
 
-def test_every_case_is_measured_in_the_schema(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("THRIFTY_RSD4", raising=False)
+def test_every_case_is_measured_in_the_schema(tmp_path: Path) -> None:
     assert "scheduling" in names()
     rows = scheduling.measure(rounds=2, slots=5, updates={3: (8, 32)})
     schema.write(tmp_path / "rows.json", rows, command="thrifty bench scheduling")
@@ -43,20 +40,18 @@ def test_every_case_is_measured_in_the_schema(
     assert compared == {scheduling.VECTOR, "RSD4, engine"}
 
 
-def test_the_published_code_is_timed_where_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_published_code_is_timed_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "env").mkdir()
     (tmp_path / "env" / "scheduler_csi.py").write_text(PUBLISHED)
-    monkeypatch.setenv("THRIFTY_RSD4", str(tmp_path))
-    rows = scheduling.measure(rounds=1, slots=2, published_slots=100, updates={})
+    rows = scheduling.measure(
+        reference=tmp_path, rounds=1, slots=2, published_slots=100, updates={}
+    )
     assert {row.implementation for row in rows if row.ratio is not None} == {
         scheduling.VECTOR,
-        scheduling.PUBLISHED,
+        f"{scheduling.PUBLISHED} (commit unknown)",
     }
-    monkeypatch.setenv("THRIFTY_RSD4", str(tmp_path / "env"))
-    with pytest.raises(ValueError, match="THRIFTY_RSD4"):
-        scheduling.measure(rounds=1, slots=2)
+    with pytest.raises(ValueError, match=r"has no env/scheduler_csi\.py: name a checkout"):
+        scheduling.measure(reference=tmp_path / "env", rounds=1, slots=2)
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ import numpy as np
 
 from thrifty.bench import marl_loops
 from thrifty.bench.cases import one_core
-from thrifty.bench.schema import NOT_MEASURED, Row, compare
+from thrifty.bench.schema import NOT_MEASURED, Row, commit_of, compare
 from thrifty.bench.timing import interleave, summarise
 from thrifty.engine import loading
 from thrifty.marl import PartSparsityConfig, QMIXConfig, Spec, TeamConfig
@@ -224,7 +224,7 @@ def _turns(turns: int, reference: Path | None) -> list[Row]:
         ENGINE: (SPARSITY, EPISODES),
         many: (SPARSITY, AS_MANY_STEPS),
     }
-    theirs = f"{THEIRS} ({_commit(reference)})" if reference is not None else THEIRS
+    theirs = f"{THEIRS} ({commit_of(reference)})" if reference is not None else THEIRS
     rates: dict[str, list[float]] = {name: [] for name in (*ours, theirs)}
     with tempfile.TemporaryDirectory() as cache:  # of what JAX compiles in the first turn
         for _ in range(turns):
@@ -267,10 +267,3 @@ def _side(cache: str, *arguments: str) -> float:
         said = done.stderr.strip().splitlines() or ["it says nothing"]
         raise ValueError(f"{' '.join(arguments[:1])} cannot be measured: {said[-1]}")
     return float(json.loads(done.stdout.strip().splitlines()[-1])["rate"])
-
-
-def _commit(reference: Path) -> str:
-    """Return what a checkout's files are, in words."""
-    command = ["git", "-C", str(reference), "rev-parse", "--short=12", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return f"commit {done.stdout.strip()}" if done.returncode == 0 else "commit unknown"

@@ -11,14 +11,13 @@ before brought taken in.
 An update of RSD4 (all networks, S2's users) is timed on the reference and on the engine, by the
 share of weights that are cut, with few sequences and with many.
 
-The published environment (github hupihe/RSD4, not part of this package) is timed beside ours where
-``THRIFTY_RSD4`` names a folder with its code; it plays one environment.
+``--reference PATH`` names a checkout of the published code (github hupihe/RSD4, not part of this
+package), whose environment is then timed beside ours; it plays one environment.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -30,7 +29,8 @@ import gymnasium
 import numpy as np
 import torch
 
-from thrifty.bench.schema import NOT_MEASURED, Row, compare
+from thrifty.bench.cases import one_core
+from thrifty.bench.schema import NOT_MEASURED, Row, commit_of, compare
 from thrifty.bench.timing import Seconds, interleave, summarise
 from thrifty.scheduling import optimum
 from thrifty.scheduling.backend import Backend
@@ -56,7 +56,6 @@ USERS = (4, 32, 128, 256)
 CORE, VECTOR, PUBLISHED = "thrifty core", "thrifty gymnasium.vector", "published environment"
 _SCENARIOS = ("S1", "S2", "S3")  # 4, 8 and 32 users
 _METRIC = "time per user and slot"
-_FOLDER = "THRIFTY_RSD4"
 _DECISIONS = 10  # in a sample
 SPARSITIES = (0.0, 0.8, 0.9, 0.95)
 """Share of cut weights of the updates that are timed; dense ones run on the reference alone."""
@@ -64,8 +63,10 @@ UPDATES = {8: (96, 512), 64: (256, 4096)}
 """Sequences of an update that is timed, with its networks' width and its cells."""
 
 
+@one_core()
 def measure(
     *,
+    reference: Path | None = None,
     rounds: int = 20,
     slots: int = 200,
     published_slots: int = 100,
@@ -74,23 +75,28 @@ def measure(
     """Measure all cases; takes about two minutes.
 
     Args:
+        reference: a checkout of the published code.
         rounds: samples of each.
         slots: played per sample.
         published_slots: played per sample by the published environment, at most 100.
         updates: sequences, with width and cells.
 
     Returns:
-        Rows in nanoseconds per user and slot, and in milliseconds per optimum.
+        Rows in nanoseconds per user and slot, and in milliseconds per optimum, decision and update.
+
+    Raises:
+        ValueError: the reference is no such checkout.
     """
+    theirs = PUBLISHED if reference is None else f"{PUBLISHED} ({commit_of(reference)})"
     rows: list[Row] = []
     for name in _SCENARIOS:
         of = scenario(name)
         actions = {CORE: _core(of, slots), VECTOR: _vector(of, slots)}
         counts = dict.fromkeys(actions, ENVIRONMENTS * of.flows * slots)
-        published = _published(of.flows, published_slots)
+        published = _published(reference, of.flows, published_slots)
         if published is not None:
-            actions[PUBLISHED] = published
-            counts[PUBLISHED] = of.flows * published_slots
+            actions[theirs] = published
+            counts[theirs] = of.flows * published_slots
         case = f"{of.flows} users"
         samples = interleave(actions, rounds=rounds, clock=time.process_time)
         for one, seconds in samples.items():
@@ -107,7 +113,7 @@ def measure(
                 )
             )
         rows = compare(rows, implementation=VECTOR, ratio_to=CORE)
-        rows = compare(rows, implementation=PUBLISHED, ratio_to=CORE)
+        rows = compare(rows, implementation=theirs, ratio_to=CORE)
     optima = {name: _optimum(scenario(name)) for name in OPTIMUM_MARKS}
     for name, seconds in interleave(optima, rounds=rounds, clock=time.process_time).items():
         rows += _rows(name, "thrifty optimum", seconds * 1e3, "time of an exact optimum", "ms")
@@ -213,15 +219,14 @@ def _vector(of: Scenario, slots: int) -> Callable[[], None]:
     return sample
 
 
-def _published(users: int, slots: int) -> Callable[[], None] | None:
+def _published(reference: Path | None, users: int, slots: int) -> Callable[[], None] | None:
     """The published environment's official instance of so many users, or None without its code."""
-    folder = os.environ.get(_FOLDER)
-    if not folder:
+    if reference is None:
         return None
-    path = Path(folder) / "env" / "scheduler_csi.py"
+    path = reference / "env" / "scheduler_csi.py"
     spec = importlib.util.spec_from_file_location("published_scheduler", path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise ValueError(f"{_FOLDER}={folder} has no env/scheduler_csi.py: name a checkout of it")
+        raise ValueError(f"{reference} has no env/scheduler_csi.py: name a checkout of RSD4")
     module = importlib.util.module_from_spec(spec)
     aliases = {"gym": gymnasium, "gym.spaces": gymnasium.spaces}  # it wants the old package
     with mock.patch.dict(sys.modules, aliases):

@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import math
 import os
+import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -230,3 +231,14 @@ def tables(rows: Sequence[Row]) -> Group:
             "" if row.ratio is None else f"{row.ratio:.2f} x {row.ratio_to}",
         )
     return Group(*found.values())
+
+
+def commit_of(checkout: Path) -> str:
+    """Return what the files of a checkout are, in words.
+
+    Args:
+        checkout: a folder that Git keeps.
+    """
+    command = ["git", "-C", str(checkout), "rev-parse", "--short=12", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"commit {done.stdout.strip()}" if done.returncode == 0 else "commit unknown"
