@@ -63,6 +63,23 @@ def test_calibration_finds_the_price_by_secants(elasticity: float) -> None:
     assert calibration.gap(energy(calibration.prices)) < 1e-3
 
 
+def test_calibration_settles_on_the_trial_that_missed_least() -> None:
+    """Whatever came last; trials that do not count (short ones) are forgotten."""
+    calibration = Calibration(np.array([2.0]), np.array([1.0]), 50.0)
+    calibration.move(np.array([2.0]))  # not counted, though it misses by nothing
+    tried = []
+    for spent in (2.2, 2.01, 1.5):  # misses 10 %, 0.5 % and 25 %
+        tried.append(calibration.prices.copy())
+        calibration.count(np.array([spent]))
+        calibration.move(np.array([spent]))
+        other = Calibration(np.array([2.0]), np.array([1.0]), 50.0)
+        other.load_state_dict(calibration.state_dict())
+        calibration = other
+    calibration.settle()
+    np.testing.assert_array_equal(calibration.prices, tried[1])
+    assert tried[0] != pytest.approx(tried[1])
+
+
 @pytest.mark.parametrize(
     "changes",
     [

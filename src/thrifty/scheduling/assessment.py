@@ -147,9 +147,8 @@ class Assessment:
         beside = np.concatenate([one["each"] for one in self._table])
         spent = np.concatenate([one["each_energy"] for one in self._own])
         beside_spent = np.concatenate([one["each_energy"] for one in self._table])
-        # Both play the same randomness; what little their energies differ is charged.
-        price = float(best.multiplier.mean())
-        short = each - beside - price * (spent - beside_spent)
+        # Both play the same randomness; what little their energies differ is charged, node by node.
+        short = each - beside - (spent - beside_spent) @ best.multiplier
         error = float(short.std(ddof=1) / math.sqrt(len(short))) if len(short) > 1 else 0.0
         at_budget = optimum.solve(self._scenario, self._budget).optimum
         delivered = _mean(self._own, "delivered")

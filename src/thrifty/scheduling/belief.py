@@ -165,7 +165,7 @@ def filtered(
         slots=slots,
         seed=seed,
     )
-    moved = final.each + price * (target - final.each_energy)
+    moved = final.each + price * (target - final.each_energy[:, 0])
     return Filtered(
         throughput=float(moved.mean()),
         error=float(moved.std(ddof=1) / math.sqrt(len(moved))) if len(moved) > 1 else 0.0,

@@ -329,7 +329,10 @@ class SchedulingExperiment:
             gap=gap,
         )
         last = self._trials >= _SHORT_TRIALS + _LONG_TRIALS
+        if not short:
+            self._calibration.count(energy)
         if not short and (gap < _CLOSE or last):
+            self._calibration.settle()
             self._calibrated = True
         else:
             self._calibration.move(energy)
@@ -398,5 +401,5 @@ class SchedulingExperiment:
         self._pending = deque(state["pending"])
 
 
-_SHORT_TRIALS, _LONG_TRIALS = 4, 4
+_SHORT_TRIALS, _LONG_TRIALS = 4, 8
 _CLOSE = 0.003  # of the budget: a trial on all episodes that is not tried again

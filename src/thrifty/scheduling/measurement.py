@@ -31,7 +31,7 @@ class Measured:
         energy_over_time: of each node in every counted slot, mean over environments [slots, H].
         energy_error: its standard error [H].
         each: weighted throughput of every environment [M], for paired comparisons.
-        each_energy: total energy of every environment [M].
+        each_energy: energy of every environment at each node [M, H].
         delivered: packets of each flow [F].
         missed: packets of each flow [F].
         miss_ratio: of the packets decided, the part missed [F].
@@ -118,7 +118,7 @@ def _tallied(name: str, queues: Queues, over_time: Floats) -> Measured:
         energy_over_time=over_time,
         energy_error=np.asarray(_error(energy)),
         each=each,
-        each_energy=energy.sum(axis=1),
+        each_energy=energy,
         delivered=delivered.mean(axis=0),
         missed=missed.mean(axis=0),
         miss_ratio=ratio,

@@ -1,6 +1,7 @@
 """The multiplier: which price of energy a learner trains at, and which one meets the budget.
 
-* ascent: ``l <- [l + rate (E - E_0)]+`` after every episode, at each node;
+* ascent: ``l <- [l + rate top (E / E_0 - 1)]+`` after every episode, at each node, where nothing is
+  worth sending at the price top;
 * bisection: after every evaluation the logarithm moves by a step towards the budget, and the step
   halves whenever it would turn round, to a least step (the policy still changes);
 * conditioned: prices are drawn anew for every episode and every sequence, so that one policy holds
@@ -124,7 +125,7 @@ class Calibration:
     """The search for the price at which a frozen policy spends the budget.
 
     Secants of log energy over log price, each node with its own slope; trials are measured from
-    outside. The best trial is kept.
+    outside. Of those that count, the one that missed the budget least is kept.
 
     Args:
         budget: E_0 [H].
@@ -135,13 +136,23 @@ class Calibration:
     def __init__(self, budget: Floats, prices: Floats, top: float) -> None:
         self._budget, self._top = budget, top
         self.prices = np.maximum(np.array(prices), top * 1e-6)
-        """To be tried next, or the best in the end [H]."""
+        """To be tried next, or the best after `settle` [H]."""
         self._slope = np.full(len(budget), -1.0)
         self._last: tuple[Floats, Floats] | None = None
+        self._best, self._least = self.prices.copy(), math.inf
 
     def gap(self, energy: Floats) -> float:
         """Return by how much energies [H] miss the budget at most, as a part of it."""
         return float(np.max(np.abs(energy / self._budget - 1.0)))
+
+    def count(self, energy: Floats) -> None:
+        """Keep the present prices, which spent this [H], if none before missed the budget less."""
+        if self.gap(energy) < self._least:
+            self._best, self._least = self.prices.copy(), self.gap(energy)
+
+    def settle(self) -> None:
+        """Return to the best prices that were counted."""
+        self.prices = self._best.copy()
 
     def move(self, energy: Floats) -> None:
         """Take in what the present prices spent [H], and choose the next."""
@@ -159,13 +170,20 @@ class Calibration:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that affects the future."""
         last = None if self._last is None else [self._last[0].copy(), self._last[1].copy()]
-        return {"prices": self.prices.copy(), "slope": self._slope.copy(), "last": last}
+        return {
+            "prices": self.prices.copy(),
+            "slope": self._slope.copy(),
+            "last": last,
+            "best": self._best.copy(),
+            "least": self._least,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a stored state."""
         self.prices, self._slope = np.array(state["prices"]), np.array(state["slope"])
         last = state["last"]
         self._last = None if last is None else (np.array(last[0]), np.array(last[1]))
+        self._best, self._least = np.array(state["best"]), state["least"]
 
 
 _LEAST_RUN = 0.01  # of log prices, below which a slope would be noise
