@@ -252,7 +252,7 @@ def _evaluate(
     seed: int = 0,
     video: Annotated[tuple[()] | tuple[Path] | None, tyro.conf.arg(metavar="[FILE]")] = None,
 ) -> int:
-    """Play a trained agent without exploration and print its returns.
+    """Play a trained agent without exploration and print its returns, or what a scheduler brings.
 
     Args:
         run: the run's folder.
@@ -260,11 +260,16 @@ def _evaluate(
         seed: of the episodes.
         video: also draw one episode, as an animated picture (GIF) in FILE or in the run's folder.
     """
-    from thrifty.agents import TeamAgent, load_run_policy
+    from thrifty.agents import TeamAgent, TrainedScheduler, load_run_policy
 
     if seed < 0:
         raise ValueError(f"seed {seed} is negative: give an integer >= 0")
     policy = load_run_policy(run)
+    if isinstance(policy, TrainedScheduler):
+        if video is not None:
+            raise ValueError(f"a scheduler is not filmed: leave --video out; thrifty report {run}")
+        print(policy.told(policy.evaluate(episodes, seed=seed, progress_bar=True)))
+        return 0
     pictures = None
     if isinstance(policy, TeamAgent) and video is not None:
         pictures = policy.film(seed=seed)  # before the minutes that playing may take

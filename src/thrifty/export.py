@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import thrifty
-from thrifty.agents import SAC, TD3, Agent, load_run_policy
+from thrifty.agents import SAC, TD3, Agent, TrainedScheduler, load_run_policy
 from thrifty.lm import weights
 from thrifty.lm.config import PretrainingConfig
 from thrifty.rl.networks import GaussianActor
@@ -148,6 +148,11 @@ def export_policy(source: Agent | Path | str, out: Path | str) -> Export:
 def _agent(path: Path) -> Agent:
     if path.is_dir():
         agent = load_run_policy(path)
+        if isinstance(agent, TrainedScheduler):
+            raise ValueError(
+                f"{path} holds a scheduler, which cannot be exported yet: play it with "
+                f"`thrifty evaluate {path}`, or in Python by thrifty.agents.load_scheduler"
+            )
         if not isinstance(agent, Agent):
             raise ValueError(f"{path} holds a team: recurrent policies cannot be exported yet")
         return agent

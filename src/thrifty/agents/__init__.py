@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from thrifty.agents.agent import Agent
 from thrifty.agents.sac import SAC
-from thrifty.agents.stored import load_run_policy
+from thrifty.agents.scheduler import TrainedScheduler
+from thrifty.agents.stored import load_run_policy, load_scheduler
 from thrifty.agents.td3 import TD3
 from thrifty.agents.team import TeamAgent
 from thrifty.agents.value_decomposition import QMIX, RES, VDN, WQMIX
@@ -27,5 +28,7 @@ __all__ = [
     "WQMIX",
     "Agent",
     "TeamAgent",
+    "TrainedScheduler",
     "load_run_policy",
+    "load_scheduler",
 ]

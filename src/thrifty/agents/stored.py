@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from thrifty.agents.agent import Agent
 from thrifty.agents.sac import SAC
+from thrifty.agents.scheduler import TrainedScheduler
 from thrifty.agents.td3 import TD3
 from thrifty.agents.team import TeamAgent
 from thrifty.agents.value_decomposition import QMIX, RES, VDN, WQMIX
 from thrifty.control import ControlConfig, TD3Config
 from thrifty.marl import RESConfig, TeamConfig, WQMIXConfig
-from thrifty.runs import read_checkpoint, read_run
+from thrifty.runs import Run, read_checkpoint, read_run
+from thrifty.scheduling.config import SchedulingConfig
 
 
-def load_run_policy(directory: Path | str) -> Agent | TeamAgent:
+def load_run_policy(directory: Path | str) -> Agent | TeamAgent | TrainedScheduler:
     """Return the agent of a run's newest checkpoint, for prediction and evaluation.
 
     Args:
@@ -24,26 +27,67 @@ def load_run_policy(directory: Path | str) -> Agent | TeamAgent:
     Raises:
         ValueError: no run, no checkpoint, or a run without a policy.
     """
-    run = read_run(directory, "thrifty.recipes")
-    checkpoint = read_checkpoint(directory)
-    if checkpoint is None:
-        raise ValueError(f"{directory} has no checkpoint yet; run: thrifty resume {directory}")
+    run, state = _stored(directory)
     config = run.config
+    if isinstance(config, SchedulingConfig):
+        return _scheduler(config, run.seed, state, None)
     # Prediction needs no engine; both backends store the same state.
     if isinstance(config, TeamConfig):
         config = dataclasses.replace(config, backend="reference")
         team = _team_of(config).over(config.environment, config, run.seed)
-        team.learner.load_state_dict(checkpoint.experiment["learner"])
-        team._experiment.step = checkpoint.experiment["step"]
+        team.learner.load_state_dict(state["learner"])
+        team._experiment.step = state["step"]
         return team
     if not isinstance(config, ControlConfig):
         raise ValueError(f"{directory} is a run of {run.recipe}, which has no policy to play")
     kind = TD3 if isinstance(config.algorithm, TD3Config) else SAC
     config = dataclasses.replace(config, backend="reference")
     agent: Agent = kind.over(config.environment, config, run.seed)
-    agent.learner.load_state_dict(checkpoint.experiment["learner"])
-    agent._experiment.step = checkpoint.experiment["step"]
+    agent.learner.load_state_dict(state["learner"])
+    agent._experiment.step = state["step"]
     return agent
+
+
+def load_scheduler(directory: Path | str, *, multiplier: Any = None) -> TrainedScheduler:
+    """Return the policy of a scheduling run's newest checkpoint, as a scheduler.
+
+    Args:
+        directory: a run folder that ``thrifty train rsd4.s1`` or its like wrote.
+        multiplier: price of energy, one number or one for each node, for a policy that was trained
+            for all prices (``--mode conditioned``); the calibrated one if left out.
+
+    Raises:
+        ValueError: no run, no checkpoint, a run that does not schedule, or a price that cannot be.
+
+    Example:
+        >>> load_scheduler("runs/s1").evaluate(400).of_optimum  # doctest: +SKIP
+        0.9959
+    """
+    run, state = _stored(directory)
+    config = run.config
+    if not isinstance(config, SchedulingConfig):
+        raise ValueError(
+            f"{directory} is a run of {run.recipe}, which does not schedule: "
+            "thrifty.agents.load_run_policy reads agents and teams"
+        )
+    return _scheduler(config, run.seed, state, multiplier)
+
+
+def _scheduler(
+    config: SchedulingConfig, seed: int, state: Any, multiplier: Any
+) -> TrainedScheduler:
+    learner = dataclasses.replace(config.algorithm, backend="reference")
+    experiment = dataclasses.replace(config, algorithm=learner).build(seed)
+    experiment.load_state_dict(state)
+    return TrainedScheduler(experiment, multiplier)
+
+
+def _stored(directory: Path | str) -> tuple[Run, Any]:
+    run = read_run(directory, "thrifty.recipes")
+    checkpoint = read_checkpoint(directory)
+    if checkpoint is None:
+        raise ValueError(f"{directory} has no checkpoint yet; run: thrifty resume {directory}")
+    return run, checkpoint.experiment
 
 
 def _team_of(config: TeamConfig) -> type[TeamAgent]:

@@ -16,6 +16,9 @@ The last groups meet the budget on average.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -217,28 +220,39 @@ def uniform(scenario: Scenario, budget: Any) -> ConstantScheduler:
     return ConstantScheduler(scenario, energy)
 
 
-def lineup(scenario: Scenario, budget: Any, *, sight: Sight) -> list[Scheduler]:
-    """Return every scheduler that can act on what is seen, the optimal (or best known) one last."""
-    rules: list[Scheduler] = [uniform(scenario, budget)]
-    rules += [PriorityScheduler(scenario, budget, name) for name in PRIORITIES]
+def lineup(scenario: Scenario, *, sight: Sight) -> dict[str, Callable[[Any], Scheduler]]:
+    """Return every scheduler that can act on what is seen, the optimal (or best known) one last.
+
+    Returns:
+        by name a function of the budget (one number or one for each node) that returns it.
+    """
+    rules: dict[str, Callable[[Any], Scheduler]] = {"uniform": partial(uniform, scenario)}
+    rules |= {name: partial(PriorityScheduler, scenario, name=name) for name in PRIORITIES}
     if sight.kind != "full":
         if scenario.hops == 1:
-            rules.append(TableScheduler(scenario, hidden.blind(scenario, budget), name="blind"))
-            found = filtered(scenario, budget, environments=32, slots=400, seed=_PRICE_SEED)
-            rules.append(BeliefScheduler(scenario, found.multiplier))
+            rules["blind"] = lambda budget: TableScheduler(
+                scenario, hidden.blind(scenario, budget), name="blind"
+            )
+            rules["Bayes filter"] = partial(_filter, scenario)
         if scenario.hops == 1 and sight.delay == 1:
-            late = hidden.delayed(scenario, budget)
-            rules.append(TableScheduler(scenario, late, name="delayed table"))
+            rules["delayed table"] = lambda budget: TableScheduler(
+                scenario, hidden.delayed(scenario, budget), name="delayed table"
+            )
         return rules
-    prices = optimum.myopic(scenario, budget).multiplier
-    return [
-        *rules,
-        WaterFilling(scenario, budget),
-        PricedScheduler(scenario, prices),
-        DriftPlusPenalty(scenario, budget),
-        CertaintyEquivalent(scenario, budget),
-        TableScheduler(scenario, optimum.solve(scenario, budget)),
-    ]
+    return rules | {
+        "water-filling": partial(WaterFilling, scenario),
+        "myopic": lambda budget: PricedScheduler(
+            scenario, optimum.myopic(scenario, budget).multiplier
+        ),
+        "drift plus penalty": partial(DriftPlusPenalty, scenario),
+        "certainty equivalent": partial(CertaintyEquivalent, scenario),
+        "optimal table": lambda budget: TableScheduler(scenario, optimum.solve(scenario, budget)),
+    }
+
+
+def _filter(scenario: Scenario, budget: Any) -> BeliefScheduler:
+    found = filtered(scenario, budget, environments=32, slots=400, seed=_PRICE_SEED)
+    return BeliefScheduler(scenario, found.multiplier)
 
 
 def table(
@@ -246,6 +260,7 @@ def table(
     budget: Any,
     *,
     sight: Sight | None = None,
+    also: Iterable[Scheduler] = (),
     environments: int = 32,
     slots: int = 1000,
     warm_up: int = 300,
@@ -257,6 +272,7 @@ def table(
         scenario: the problem, a chain.
         budget: one number or one for each node.
         sight: of the channel; the scenario's own if left out.
+        also: schedulers of one's own or trained ones, measured after the others.
         environments: M.
         slots: counted, in each.
         warm_up: slots before them, in which rules that adapt settle.
@@ -269,7 +285,8 @@ def table(
     sight = sight or Sight(kind="hidden" if scenario.hidden else "full")
     best = optimum.solve(scenario, budget).optimum
     rows = []
-    for scheduler in lineup(scenario, budget, sight=sight):
+    known = (make(budget) for make in lineup(scenario, sight=sight).values())
+    for scheduler in chain(known, also):
         found = measure(
             scenario,
             scheduler,

@@ -113,10 +113,17 @@ class SchedulingExperiment:
         self._spent = np.zeros(self.scenario.hops)
         self._earned = 0.0
         self._calibration = Calibration(self.budget, self.multiplier.prices, self._top)
-        self._calibrated = False
+        self.calibrated = False
+        """Whether a price that meets the budget was found, after training."""
         self._trials = 0
         self._stored_memory: dict[str, Any] | None = None
         self._pending: deque[Record] = deque()
+
+    @property
+    def price(self) -> Floats:
+        """The calibrated price of energy at each node [H]; while training, the present one."""
+        found = self._calibration if self.calibrated else self.multiplier
+        return found.prices.copy()
 
     # ------------------------------------------------------------------ the stream
 
@@ -289,7 +296,7 @@ class SchedulingExperiment:
     def _finish(self) -> None:
         """Calibrate, draw the curve, test, end: one piece of it at a time."""
         config, assessment = self.config, self.assessment
-        if not self._calibrated:
+        if not self.calibrated:
             self._calibrate()
         elif len(assessment.curve) < config.curve_points:
             assessment.curve_point(self._policy, self._curve_price(len(assessment.curve)))
@@ -311,7 +318,7 @@ class SchedulingExperiment:
         short = self._trials < _SHORT_TRIALS
         wanted = min(total, block(self.scenario)) if short else total
         if not total:
-            self._calibrated = True
+            self.calibrated = True
             return
         prices = self._calibration.prices.copy()
         energy = self.assessment.spend(
@@ -333,7 +340,7 @@ class SchedulingExperiment:
             self._calibration.count(energy)
         if not short and (gap < _CLOSE or last):
             self._calibration.settle()
-            self._calibrated = True
+            self.calibrated = True
         else:
             self._calibration.move(energy)
 
@@ -372,7 +379,7 @@ class SchedulingExperiment:
             "spent": self._spent.copy(),
             "earned": self._earned,
             "calibration": self._calibration.state_dict(),
-            "calibrated": self._calibrated,
+            "calibrated": self.calibrated,
             "trials": self._trials,
             "assessment": self.assessment.state_dict(),
             "pending": list(self._pending),
@@ -396,7 +403,7 @@ class SchedulingExperiment:
         self._counted = state["counted"]
         self._spent, self._earned = np.array(state["spent"]), state["earned"]
         self._calibration.load_state_dict(state["calibration"])
-        self._calibrated, self._trials = state["calibrated"], state["trials"]
+        self.calibrated, self._trials = state["calibrated"], state["trials"]
         self.assessment.load_state_dict(state["assessment"])
         self._pending = deque(state["pending"])
 
