@@ -32,6 +32,7 @@ def test_every_case_is_measured_in_the_schema(tmp_path: Path) -> None:
     assert schema.read(tmp_path / "rows.json") == rows
     cases = {row.case for row in rows}
     decisions = {f"RSD4, {users} users" for users in scheduling.USERS}
+    decisions |= {"RSD4, 256 users, 90 % cut", "RSD4, 256 users, 95 % cut"}
     updates = {f"3 sequences, width 8, {part} % cut" for part in (0, 80, 90, 95)}
     assert cases == {"4 users", "8 users", "32 users", "S1", "S3", "S5"} | decisions | updates
     gaps = {row.case for row in rows if row.statistic == NOT_MEASURED}
@@ -74,3 +75,6 @@ def test_the_marks_are_met() -> None:
     assert most is not None
     assert most <= scheduling.DECISION_MARK
     assert most <= 2.2 * fewer  # linear in users, as far as a machine's caches let it
+    cut = took["RSD4, 256 users, 95 % cut"]
+    assert cut is not None
+    assert 0.7 * most <= cut <= 1.4 * most  # zeros are multiplied as well

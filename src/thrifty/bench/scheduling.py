@@ -6,7 +6,8 @@ Marks: the core, observation and reward included, takes at most 1000 ns per user
 32 users (a million user-slots a second) and 1667 ns at 4; ``gymnasium.vector`` at most twice the
 core. The optimum takes at most 0.3 s for S1, 2 s for S3, 5 s for S5. A learned policy (RSD4 with
 its memories, untrained: the cost is the same) decides for 256 users within 2 ms, what the slot
-before brought taken in.
+before brought taken in. Acting multiplies the zeros of a sparse policy too: its rows, by the share
+of weights that are cut, show what that brings, which is nothing.
 
 An update of RSD4 (all networks, S2's users) is timed on the reference and on the engine, by the
 share of weights that are cut, with few sequences and with many.
@@ -57,6 +58,8 @@ CORE, VECTOR, PUBLISHED = "thrifty core", "thrifty gymnasium.vector", "published
 _SCENARIOS = ("S1", "S2", "S3")  # 4, 8 and 32 users
 _METRIC = "time per user and slot"
 _DECISIONS = 10  # in a sample
+CUT = (0.9, 0.95)
+"""Share of cut weights of the policies that decide for 256 users, beside the dense one."""
 SPARSITIES = (0.0, 0.8, 0.9, 0.95)
 """Share of cut weights of the updates that are timed; dense ones run on the reference alone."""
 UPDATES = {8: (96, 512), 64: (256, 4096)}
@@ -121,12 +124,14 @@ def measure(
 
 
 def _decisions(rounds: int) -> list[Row]:
-    """The time of one decision of a learned policy, one environment, by users."""
-    actions = {f"RSD4, {users} users": _decision(users) for users in USERS}
+    """The time of one decision of a learned policy, one environment, by users and sparsity."""
+    actions = {f"RSD4, {users} users": _decision(users, 0.0) for users in USERS}
+    cut = {f"RSD4, {USERS[-1]} users, {100 * part:g} % cut": part for part in CUT}
+    actions |= {case: _decision(USERS[-1], part) for case, part in cut.items()}
     rows: list[Row] = []
     for case, seconds in interleave(actions, rounds=rounds, clock=time.process_time).items():
-        values = seconds / _DECISIONS * 1e3
-        rows += _rows(case, "thrifty policy", values, "time of a decision", "ms")
+        values, sparsity = seconds / _DECISIONS * 1e3, cut.get(case, 0.0)
+        rows += _rows(case, "thrifty policy", values, "time of a decision", "ms", sparsity)
     return rows
 
 
@@ -169,9 +174,11 @@ def _update(
     return lambda: learner.update(batch, prices)
 
 
-def _decision(users: int) -> Callable[[], None]:
+def _decision(users: int, sparsity: float) -> Callable[[], None]:
     of = scenario("S1") if users == 4 else copies(users)
-    learner = RSD4(RSD4Config(), Features(of, Sight(), queue=False), seed=0, updates=1)
+    learner = RSD4(
+        RSD4Config(sparsity=sparsity), Features(of, Sight(), queue=False), seed=0, updates=1
+    )
     policy = PolicyScheduler(learner, [1.0])
     queues = Queues(of, 1)
     policy.reset(1)
