@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from thrifty.scheduling import optimum
-from thrifty.scheduling.assessment import Assessment, block, exact_frontier
+from thrifty.scheduling.assessment import Assessment, block
 from thrifty.scheduling.config import SchedulingConfig, check_config
 from thrifty.scheduling.features import Features
 from thrifty.scheduling.multiplier import Calibration, Multiplier
@@ -159,7 +159,7 @@ class SchedulingExperiment:
             optimum=best.optimum,
             optimal_multiplier=best.multiplier.tolist(),
             multiplier_mode=self.config.multiplier.mode,
-            frontier=exact_frontier(self.scenario, self.budget),
+            frontier=optimum.trade_off(self.scenario, float(self.budget.sum())).tolist(),
             ledger=self.learner.ledger(),
             backend=self.learner.backend,
             backend_reason=self.learner.backend_reason,
