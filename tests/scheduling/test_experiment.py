@@ -15,10 +15,10 @@ from thrifty.runs import Run, execute, read_records, read_run
 from thrifty.scheduling import optimum
 from thrifty.scheduling.assessment import Assessment
 from thrifty.scheduling.config import SchedulingConfig
-from thrifty.scheduling.experiment import sight_of
 from thrifty.scheduling.queueing import Sight
 from thrifty.scheduling.scenarios import scenario
 from thrifty.scheduling.schedulers import ConstantScheduler, TableScheduler
+from thrifty.scheduling.sight import sight_of
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,27 @@ def test_sights_by_word() -> None:
     assert sight_of("full", s2).kind == "full"
     assert sight_of("delayed:3", s1).delay == 3
     assert sight_of("noisy:0.2", s1).confusion == 0.2
+    rows = sight_of("noisy:1,0,0,0/0,1,0,0/0,0,.5,.5/0,0,.5,.5", s1).matrix(4)
+    assert rows.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0.5, 0.5], [0, 0, 0.5, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("clear", "got 'clear'"),
+        ("own:1", "got 'own:1'"),
+        ("delayed:0", "delayed:SLOTS"),
+        ("delayed:1.5", "delayed:SLOTS"),
+        ("noisy", "noisy:EPS"),
+        ("noisy:.9,.1/1", "confusion matrix"),
+        ("noisy:2", "eps must lie"),
+        ("noisy:0.9,0.1/0.2,0.8", "stochastic, 4 x 4"),
+    ],
+)
+def test_a_sight_that_is_none(word: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as problem:
+        sight_of(word, scenario("S1"))
+    assert "\n" not in str(problem.value)
 
 
 @pytest.mark.parametrize(("name", "budget"), [("S1", [10.0]), ("S5", [4.5, 3.0, 1.5])])

@@ -62,7 +62,7 @@ def test_missing_values_can_be_left_out(tmp_path: Path) -> None:
     (log,) = traces.read_cqi(path, drop_missing=True)
     assert log.tolist() == [12, 3]
     written(path, HEAD + f"{A},0,12\n{B},0,x\n")  # not missing, but wrong: no hint to drop it
-    with pytest.raises(ValueError, match="row 3: CQI must be a whole number, got 'x'$"):
+    with pytest.raises(ValueError, match=r"row 3: CQI must be a whole number, got 'x'$"):
         traces.read_cqi(path, drop_missing=True)
 
 

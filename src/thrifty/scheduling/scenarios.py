@@ -131,12 +131,23 @@ class Scenario:
 
 
 def node_budget(budget: Any, hops: int) -> Floats:
-    """Return a budget for each node [hops] from one number or one for each.
+    """Return a budget for each node [hops].
+
+    Args:
+        budget: energy per slot, one number or one for each node; also as text: "10", "3,3,3".
+        hops: H.
 
     Raises:
-        ValueError: a negative budget, or another count of numbers.
+        ValueError: no numbers, a negative one, or another count of them.
     """
-    numbers = np.atleast_1d(np.asarray(budget, dtype=np.float64))
+    try:
+        parts = budget.split(",") if isinstance(budget, str) else budget
+        numbers = np.atleast_1d(np.asarray(parts, dtype=np.float64))
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(
+            f"the budget {budget!r} is not a number: give energy per slot, such as 10, "
+            "or one for each node, such as 3,3,3"
+        ) from None
     if numbers.shape not in ((1,), (hops,)):
         raise ValueError(f"a budget is one number, or one for each of {hops} nodes; got {budget}")
     if not np.all(np.isfinite(numbers)) or numbers.min() < 0:
@@ -274,7 +285,7 @@ CANONICAL = {"S1": _s1, "S2": _s2, "S3": _s3, "S4": _s4, "S5": _s5}
 def copies(users: int) -> Scenario:
     """Return S3 repeated to so many users (a multiple of 32), its budget growing with them.
 
-    The optimum grows in proportion as well.
+    The optimum grows in proportion as well. ``scenario("S3x64")`` is another way to name it.
     """
     if users < 1 or users % 32:
         raise ValueError(f"S3 repeats in blocks of 32 users, got {users}")
@@ -282,13 +293,15 @@ def copies(users: int) -> Scenario:
 
 
 def scenario(name: str) -> Scenario:
-    """Return the scenario of a name: S1 to S5, csi:SEED:USERS, or a TOML or JSON file.
+    """Return the scenario of a name: S1 to S5, S3xUSERS, csi:SEED:USERS, or a TOML or JSON file.
 
     Raises:
         ValueError: no such scenario, with the ways to name one.
     """
     if name in CANONICAL:
         return CANONICAL[name]()
+    if name.startswith("S3x") and name[3:].isdecimal():
+        return copies(int(name[3:]))
     if name.startswith("csi:"):
         parts = name.split(":")[1:]
         if len(parts) != 2 or not all(part.isdecimal() for part in parts):
@@ -297,7 +310,7 @@ def scenario(name: str) -> Scenario:
     path = Path(name)
     if not path.is_file():
         raise ValueError(
-            f"no scenario {name!r}: give {', '.join(CANONICAL)}, csi:SEED:USERS or a file"
+            f"no scenario {name!r}: give {', '.join(CANONICAL)}, S3xUSERS, csi:SEED:USERS or a file"
         )
     return load(path)
 
