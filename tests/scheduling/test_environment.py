@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import importlib
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -27,6 +30,23 @@ def test_it_is_a_gymnasium_environment(name: str, sight: Sight | None) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env.unwrapped, skip_render_check=True)
+
+
+def test_gymnasium_imports_the_room_by_the_name_before_the_colon() -> None:
+    """In a process that has imported nothing of ours, as the docstring says; no warning."""
+    name = "thrifty.scheduling:thrifty/DelayConstrainedScheduling-v0"
+    assert name in (DelayConstrainedScheduling.__doc__ or "")
+    code = (
+        f"import gymnasium; env = gymnasium.make({name!r}, scenario='S1'); env.reset(seed=0); "
+        f"many = gymnasium.make_vec({name!r}, num_envs=2, scenario='S1'); "
+        "assert many.reset(seed=0)[0].shape == (2, *env.observation_space.shape)"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_importing_the_room_again_registers_nothing_twice() -> None:
+    importlib.reload(thrifty.scheduling)  # Gymnasium would warn, and warnings are errors
+    assert ENVIRONMENT in gym.registry
 
 
 def test_what_the_room_exports_is_there() -> None:
