@@ -126,10 +126,11 @@ def frontier(rows: list[Row], ppo: list[Row], name: str, anchors: Row | None) ->
     """Draw what the agents of a scenario bring over energy, beside the exact optimum."""
     figure, axes = panel(3.4)
     scene = scenario(name)
-    exact = [optimum.solve(scene, scene.budget * part) for part in np.geomspace(0.1, 2.4, 14)]
-    axes.plot([one.energy.sum() for one in exact], [one.optimum for one in exact], color=INK,
-              linestyle="--", linewidth=1.2, label="exact optimum")  # fmt: skip
-    longest = 1.03 * exact[-1].energy.sum()
+    budget = float(scene.budget.sum())
+    exact = optimum.trade_off(scene, budget)
+    longest = min(2.5 * budget, 1.03 * float(exact[-1, 0]))
+    exact = exact[exact[:, 0] <= longest]
+    axes.plot(*exact.T, color=INK, linestyle="--", linewidth=1.2, label="exact optimum")
     for index, (recipe, label) in enumerate(((name.lower(), "RSD4"), ("sd3", "feed-forward"))):
         for number, row in enumerate(of(rows, recipe, name)):
             points = np.array(sorted(json.loads(row["curve"])))[:, :2]
@@ -147,7 +148,7 @@ def frontier(rows: list[Row], ppo: list[Row], name: str, anchors: Row | None) ->
         rule = optimum.myopic(scene, scene.budget)
         axes.plot([rule.energy.sum()], [rule.optimum], "_", color=INK, markersize=14,
                   label="myopic rule")  # fmt: skip
-    axes.axvline(scene.budget.sum(), color=MUTED, linewidth=1.0, linestyle=":")
+    axes.axvline(budget, color=MUTED, linewidth=1.0, linestyle=":")
     axes.set_xlabel("energy per slot" + (", all nodes" if scene.hops > 1 else ""))
     axes.set_ylabel("weighted throughput per slot")
     axes.set_xlim(0, longest)

@@ -43,7 +43,6 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thrifty.scheduling.assessment._USERS", 20)
     monkeypatch.setattr("thrifty.scheduling.assessment.WARM_UP", 2)
     monkeypatch.setattr("thrifty.scheduling.assessment.COUNTED", 5)
-    monkeypatch.setattr("thrifty.scheduling.assessment._FRONTIER", 2)
     monkeypatch.setattr("thrifty.scheduling.optimum.solve", _solved_once)
     torch.set_num_threads(1)
 

@@ -21,16 +21,23 @@ Make = Callable[..., Path]
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr("thrifty.scheduling.assessment._FRONTIER", 4)
 
-    def make(recipe: str, *, stop: int | None = None, seed: int = 0) -> Path:
-        config = getattr(rsd4, recipe)(steps=60)
+    def make(
+        recipe: str,
+        *,
+        stop: int | None = None,
+        seed: int = 0,
+        mode: Any = "conditioned",
+        **changes: Any,
+    ) -> Path:
+        config = getattr(rsd4, recipe)(steps=60, mode=mode)
         learner = dataclasses.replace(config.algorithm, width=6, sequences=2, samples=2, rows=32)
-        config = dataclasses.replace(
-            config, environments=2, episode=20, warm_up=1, update_every=10, evaluate_every=20,
-            record_every=20, calibration_episodes=10, test_episodes=10, curve_points=2,
-            algorithm=learner,
-        )  # fmt: skip
+        small: dict[str, Any] = {
+            "environments": 2, "episode": 20, "warm_up": 1, "update_every": 10,
+            "evaluate_every": 20, "record_every": 20, "calibration_episodes": 10,
+            "test_episodes": 10, "curve_points": 2,
+        }  # fmt: skip
+        config = dataclasses.replace(config, algorithm=learner, **(small | changes))
         directory = tmp_path / f"{recipe}-{seed}"
         run = Run(
             recipe=f"rsd4.{recipe}", arguments={"steps": 60}, config=config, seed=seed,
@@ -70,6 +77,27 @@ def test_a_page_of_one_run(recipe: str, trained: Make) -> None:
     assert f"optimum at the budget: {optimum}" in text
     assert ("no agent can reach it" in text) == (recipe == "s2")
     assert "reference: dense: no weight is cut" in text
+
+
+def test_a_page_without_evaluations_has_prices_and_energies(trained: Make) -> None:
+    text = page(trained("s1", evaluate_every=0, mode="ascent"))
+    assert "<figcaption>Price of energy</figcaption>" in text
+    assert "<figcaption>Energy while training</figcaption>" in text
+    assert "Part of the optimum" not in text
+    assert "Evaluations" not in text
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sight", "said"),
+    [
+        ("s1", "full", "brings more."),
+        ("s5", "full", "brings more, however it shares it among the nodes."),
+        ("s1", "delayed:2", "seen late, so that no agent can reach it."),
+        ("s1", "noisy:0.1", "seen with errors, so that no agent can reach it."),
+    ],
+)
+def test_what_the_line_means(recipe: str, sight: str, said: str, trained: Make) -> None:
+    assert said in page(trained(recipe, stop=1, sight=sight))
 
 
 def test_an_unfinished_run(trained: Make) -> None:

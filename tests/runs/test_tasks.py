@@ -1,6 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +64,79 @@ def test_machines_and_hours_are_told(tmp_path: Path) -> None:
     words, hours = circumstances(tmp_path)
     assert "x, 2 cores; y, 2 cores" in words
     assert hours == pytest.approx(3.5, abs=0.01)
+
+
+def waits_for_another(path: Path, task: dict[str, Any]) -> dict[str, Any]:
+    """The first task ends when the second one's row is there."""
+    end = time.monotonic() + 30
+    while task["seed"] == 0 and not read(path) and time.monotonic() < end:
+        time.sleep(0.01)
+    return {"alone": not read(path)}
+
+
+def test_a_row_does_not_wait_for_those_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    tasks = [{"kind": "a", "seed": seed} for seed in range(2)]
+    rows = complete(path, tasks, partial(waits_for_another, path), processes=2)
+    assert [row["alone"] for row in rows] == ["False", "True"]
+    assert [row["seed"] for row in read(path)] == ["1", "0"]
+
+
+def fails_at_once(path: Path, task: dict[str, Any]) -> dict[str, Any]:
+    if task["seed"] == 0:
+        raise RuntimeError("stop")
+    time.sleep(0.5)
+    return work(task)
+
+
+def test_an_error_costs_no_row_at_work(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    tasks = [{"kind": "a", "seed": seed} for seed in range(9)]
+    with pytest.raises(RuntimeError, match="stop"):
+        complete(path, tasks, partial(fails_at_once, path), processes=2)
+    rows = read(path)
+    assert 1 <= len(rows) < 8  # what was at work, and what waited in its pipe; not the others
+
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+from thrifty.runs.tasks import complete
+
+folder = Path(sys.argv[1])
+
+def work(task):
+    if task["seed"] == 0:
+        return {"square": 0}
+    (folder / f"{task['seed']}.pid").write_text(str(os.getpid()))
+    time.sleep(60)
+    return {"square": 1}
+
+complete(folder / "rows.csv", [{"seed": seed} for seed in range(3)], work, processes=2)
+"""
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads the processes from /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_outlives_its_parent(tmp_path: Path, number: signal.Signals) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)])
+    places, rows = [tmp_path / f"{seed}.pid" for seed in (1, 2)], tmp_path / "rows.csv"
+    end = time.monotonic() + 60
+    while not (all(one.exists() and one.read_text() for one in places) and read(rows)):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    os.kill(parent.pid, number)
+    assert parent.wait(30) != 0
+    workers = [int(place.read_text()) for place in places]
+    while not all(map(gone, workers)):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert [row["seed"] for row in read(rows)] == ["0"]
+    assert (tmp_path / MACHINES).exists() == (number == signal.SIGTERM)

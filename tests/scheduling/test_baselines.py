@@ -41,6 +41,7 @@ def facts() -> Facts:
         left=np.array([1.0, 2.0]),
         waited=np.array([[2.0, 1.0], [4.0, 3.0]])[:, None, :],
         queued=np.array([3.0, 10.0]).reshape(1, 2, 1, 1),
+        oldest=np.array([2.0, 4.0]).reshape(1, 2, 1, 1),
         rate=np.array([2.0, 0.5]).reshape(1, 2, 1, 1),
     )
 
@@ -60,10 +61,36 @@ def test_priorities_by_hand(name: str, expected: list[list[float]]) -> None:
 
 
 def test_the_exponential_rule_by_hand() -> None:
-    # Means of the waits over flows: 3 and 2.
+    # The oldest have waited for 2 and 4 slots: 3 on average.
     found = PRIORITIES["EXP rule"](facts())[0, :, 0]
     assert found[0, 0] == pytest.approx(0.25 * np.exp(-1 / (1 + np.sqrt(3))))
-    assert found[1, 1] == pytest.approx(1.6 * np.exp(1 / (1 + np.sqrt(2))))
+    assert found[1, 1] == pytest.approx(1.6)
+    # Flows without packets do not count: 4 on average.
+    alone = facts()._replace(
+        queued=np.array([0.0, 10.0]).reshape(1, 2, 1, 1),
+        oldest=np.array([0.0, 4.0]).reshape(1, 2, 1, 1),
+    )
+    assert PRIORITIES["EXP rule"](alone)[0, 1, 0, 1] == pytest.approx(1.6 * np.exp(-1 / 3))
+
+
+@pytest.mark.parametrize("name", ["EDF", "M-LWDF", "EXP rule"])
+def test_of_one_flow_the_older_packets_come_first(name: str) -> None:
+    of = scenario("S1")  # the flows have 1 to 5 attempts
+    queues = Queues(of, 16)
+    rule = PriorityScheduler(of, of.budget, name)
+    rule.reset(16)
+    served = 0
+    for _ in range(30):
+        view = queues.view()
+        energy = rule.energies(view)
+        held = np.where(view.queue > 0, energy, np.nan)[:, :, 0]
+        for flow in range(of.flows):
+            for one in held[:, flow, : int(of.attempts[flow])]:
+                given = one[~np.isnan(one)]  # fewest attempts left first, so oldest first
+                assert np.all(np.diff(given) <= 1e-12)
+                served += len(given) > 1 and given[0] > given[-1]
+        rule.observe(queues.step(energy))
+    assert served > 50
 
 
 def test_earliest_deadline_first_breaks_ties_by_worth() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import importlib
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -27,6 +30,23 @@ def test_it_is_a_gymnasium_environment(name: str, sight: Sight | None) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env.unwrapped, skip_render_check=True)
+
+
+def test_gymnasium_imports_the_room_by_the_name_before_the_colon() -> None:
+    """In a process that has imported nothing of ours, as the docstring says; no warning."""
+    name = "thrifty.scheduling:thrifty/DelayConstrainedScheduling-v0"
+    assert name in (DelayConstrainedScheduling.__doc__ or "")
+    code = (
+        f"import gymnasium; env = gymnasium.make({name!r}, scenario='S1'); env.reset(seed=0); "
+        f"many = gymnasium.make_vec({name!r}, num_envs=2, scenario='S1'); "
+        "assert many.reset(seed=0)[0].shape == (2, *env.observation_space.shape)"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_importing_the_room_again_registers_nothing_twice() -> None:
+    importlib.reload(thrifty.scheduling)  # Gymnasium would warn, and warnings are errors
+    assert ENVIRONMENT in gym.registry
 
 
 def test_what_the_room_exports_is_there() -> None:
@@ -121,15 +141,100 @@ def test_other_mistakes_are_named() -> None:
         env.reset(options={"price": 1.0})
     with pytest.raises(ValueError, match="multiplier"):
         env.reset(options={"multiplier": -1.0})
-    with pytest.raises(ValueError, match="at least one slot"):
-        DelayConstrainedScheduling("S1", slots=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"slots": 0}, "slots must be at least 1, got 0"),
+        ({"slots": 2.5}, "slots must be a whole number, got 2.5"),
+        ({"clock": 2.5}, "clock must be a whole number, got 2.5"),
+        ({"clock": -1}, "clock must be at least 0"),
+        ({"sight": "blurred"}, "delayed:SLOTS"),
+        ({"sight": "delayed"}, "delayed:SLOTS"),
+        ({"multiplier": "high"}, "a multiplier is one number >= 0, .*got 'high'"),
+        ({"multiplier": [[1.0], [1.0, 2.0]]}, "a multiplier is"),
+        ({"multiplier": np.nan}, "a multiplier is"),
+    ],
+)
+def test_arguments_that_cannot_be_are_named(arguments: dict[str, Any], said: str) -> None:
+    for make in (DelayConstrainedScheduling, VectorScheduling):
+        with pytest.raises(ValueError, match=said) as problem:
+            make(scenario="S1", **arguments)
+        assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize("word", ["delayed:3", "noisy:0.2", "hidden", "own"])
+def test_a_sight_may_be_a_word(word: str) -> None:
+    env = gym.make(ENVIRONMENT, scenario="S1", sight=word).unwrapped
+    assert isinstance(env, DelayConstrainedScheduling)
+    env.reset(seed=0)
+    by_hand = {
+        "delayed:3": Sight(kind="delayed", delay=3),
+        "noisy:0.2": Sight(kind="noisy", confusion=0.2),
+        "hidden": Sight(kind="hidden"),
+        "own": Sight(),
+    }
+    other = DelayConstrainedScheduling("S1", sight=by_hand[word])
+    other.reset(seed=0)
+    for _ in range(10):
+        seen, *_ = env.step(np.zeros(22))
+        np.testing.assert_array_equal(seen, other.step(np.zeros(22))[0])
+
+
+def test_a_multiplier_for_every_environment() -> None:
+    """Each environment is charged at its own prices; they last until the next reset by hand."""
+    for name, shape in (("S1", (2,)), ("S1", (2, 1)), ("S5", (2,)), ("S5", (2, 3))):
+        many = VectorScheduling(2, name, slots=5)
+        prices = np.arange(1.0, 1 + np.prod(shape)).reshape(shape)
+        of_node = np.tile(prices.reshape(2, -1), (1, many.scenario.hops // (prices.size // 2)))
+        _, info = many.reset(seed=0, options={"multiplier": prices})
+        np.testing.assert_array_equal(info["multiplier"], of_node)
+        prices *= 7.0  # the caller's array is not kept
+        for slot in range(12):
+            _, reward, *_, info = many.step(np.zeros(many.action_space.shape))
+            if slot % 6 == 5:  # the step that resets
+                np.testing.assert_array_equal(info["multiplier"], of_node)
+                continue
+            paid = (info["energy_of_node"] * of_node).sum(axis=1)
+            np.testing.assert_allclose(reward, info["throughput"] - paid, atol=1e-12)
+        _, info = many.reset(seed=0)
+        np.testing.assert_array_equal(info["multiplier"], np.zeros_like(of_node))
+
+
+def test_multipliers_of_nodes_and_of_environments_are_not_confused() -> None:
+    with pytest.raises(ValueError, match=r"give the shape \(3, 3\)"):
+        VectorScheduling(3, "S5").reset(options={"multiplier": [1.0, 2.0, 3.0]})
+    many = VectorScheduling(3, "S5", multiplier=[1.0, 2.0, 3.0])  # here only nodes are meant
+    np.testing.assert_array_equal(many.reset()[1]["multiplier"], np.tile([1.0, 2.0, 3.0], (3, 1)))
+    with pytest.raises(ValueError, match="one for each of 4 environments"):
+        VectorScheduling(4, "S5").reset(options={"multiplier": [1.0, 2.0]})
+    with pytest.raises(ValueError, match=r"one for each of 1 nodes; got \[1.0, 2.0\]"):
+        DelayConstrainedScheduling("S1").reset(options={"multiplier": [1.0, 2.0]})
+
+
+def test_a_refused_reset_changes_nothing() -> None:
+    def rewards(refused: bool) -> list[float]:
+        many = VectorScheduling(2, "S1", slots=4)
+        many.reset(seed=3, options={"multiplier": 0.5})
+        found = []
+        for slot in range(10):
+            if refused and slot == 2:
+                for options in ({"multiplier": "high"}, {"price": 1.0}, {"multiplier": -1.0}):
+                    with pytest.raises(ValueError, match="multiplier"):
+                        many.reset(seed=9, options=options)
+            found += many.step(np.zeros((2, 22)))[1].tolist()
+        return found
+
+    assert rewards(True) == rewards(False)
 
 
 def test_one_of_the_vector_is_the_environment() -> None:
     single, many = (kind for kind in (DelayConstrainedScheduling("S1"), VectorScheduling(1, "S1")))
-    first, _ = single.reset(seed=5)
-    rows, _ = many.reset(seed=5)
+    first, told = single.reset(seed=5, options={"multiplier": 0.5})
+    rows, told_all = many.reset(seed=5, options={"multiplier": 0.5})
     np.testing.assert_array_equal(rows[0], first)
+    np.testing.assert_array_equal(told_all["multiplier"], told["multiplier"][None])
     for number in range(20):
         action = np.full(22, np.sin(number), np.float32)
         one, reward, _, _, info = single.step(action)
@@ -153,7 +258,7 @@ def test_the_vector_resets_itself_in_the_step_after_the_last() -> None:
         truncated.append(cut.all())
         assert not ended.any()
     assert truncated == [False, False, False, True, False]
-    assert info == {}
+    assert info["multiplier"].tolist() == [[1.0]] * 3
     assert not reward.any()
     assert not observation[:, :22].any()  # queues are empty again
     assert many.observation_space.contains(observation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import numpy as np
 import pytest
 import torch
 
+from thrifty.flags import read_train
 from thrifty.recipes import rsd4
 from thrifty.runs import Run, execute, read_records, read_run
+from thrifty.runs.configuration import from_json, to_json
 from thrifty.scheduling import optimum
 from thrifty.scheduling.assessment import Assessment
 from thrifty.scheduling.config import SchedulingConfig
-from thrifty.scheduling.experiment import sight_of
 from thrifty.scheduling.queueing import Sight
 from thrifty.scheduling.scenarios import scenario
 from thrifty.scheduling.schedulers import ConstantScheduler, TableScheduler
+from thrifty.scheduling.sight import sight_of
+from thrifty.sweeps.plan import plan, read_settings
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +48,26 @@ def test_what_cannot_work_is_refused(changes: dict[str, Any], message: str) -> N
         SchedulingConfig(**changes).build(0)
 
 
+@pytest.mark.parametrize("budget", ["3,2,1.5", (3.0, 2.0, 1.5), [3, 2, 1.5]])
+def test_nodes_may_have_budgets_of_their_own(budget: Any) -> None:
+    config = dataclasses.replace(rsd4.s5(), budget=budget)
+    stored = from_json(SchedulingConfig, json.loads(json.dumps(to_json(config))))
+    for one in (config, stored):
+        assert one.build(0).budget.tolist() == [3.0, 2.0, 1.5]
+
+
+def test_a_command_line_and_a_sweep_take_a_budget_for_every_node(tmp_path: Path) -> None:
+    for words in (["--budget", "3,2,1"], ["--budget", "3", "2", "1"]):
+        told = read_train(rsd4.s5, words, prog="thrifty train rsd4.s5").config
+        assert told.build(0).budget.tolist() == [3.0, 2.0, 1.0]
+    assert read_train(rsd4.s1, ["--budget", "7"], prog="").config.budget == 7.0
+    jobs = plan(
+        ["rsd4.s5"], seeds=[0], settings=read_settings(["budget='3,2,1',4"]), out=tmp_path,
+        namespace="thrifty.recipes",
+    )  # fmt: skip
+    assert [job.document["config"]["budget"] for job in jobs] == ["3,2,1", 4.0]
+
+
 def test_a_seed_is_a_whole_number() -> None:
     with pytest.raises(ValueError, match="seed"):
         SchedulingConfig().build(-1)
@@ -56,6 +80,27 @@ def test_sights_by_word() -> None:
     assert sight_of("full", s2).kind == "full"
     assert sight_of("delayed:3", s1).delay == 3
     assert sight_of("noisy:0.2", s1).confusion == 0.2
+    rows = sight_of("noisy:1,0,0,0/0,1,0,0/0,0,.5,.5/0,0,.5,.5", s1).matrix(4)
+    assert rows.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0.5, 0.5], [0, 0, 0.5, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("clear", "got 'clear'"),
+        ("own:1", "got 'own:1'"),
+        ("delayed:0", "delayed:SLOTS"),
+        ("delayed:1.5", "delayed:SLOTS"),
+        ("noisy", "noisy:EPS"),
+        ("noisy:.9,.1/1", "confusion matrix"),
+        ("noisy:2", "eps must lie"),
+        ("noisy:0.9,0.1/0.2,0.8", "stochastic, 4 x 4"),
+    ],
+)
+def test_a_sight_that_is_none(word: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as problem:
+        sight_of(word, scenario("S1"))
+    assert "\n" not in str(problem.value)
 
 
 @pytest.mark.parametrize(("name", "budget"), [("S1", [10.0]), ("S5", [4.5, 3.0, 1.5])])
@@ -92,7 +137,7 @@ def test_a_stopped_run_is_resumed_from_its_folder(tmp_path: Path) -> None:
     learner = dataclasses.replace(config.algorithm, width=6, sequences=2, rows=32)
     config = dataclasses.replace(
         config, environments=2, episode=10, warm_up=1, calibration_episodes=10, test_episodes=10,
-        curve_points=0, record_every=10, evaluate_every=0, algorithm=learner,
+        curve_points=0, record_every=10, evaluate_every=0, algorithm=learner, budget="10",
     )  # fmt: skip
 
     def run(name: str) -> Run:

@@ -384,3 +384,24 @@ def test_it_is_quick(name: str, seconds: float) -> None:
         optimum.solve(of, of.budget)
         times.append(time.process_time() - start)
     assert min(times) < seconds
+
+
+@pytest.mark.parametrize("name", ["S1", "S2", "S3", "S4"])
+def test_the_trade_off_is_the_optimum_at_every_energy(name: str) -> None:
+    of = scenario(name)
+    curve = optimum.trade_off(of, float(of.budget[0]))
+    assert np.all(np.diff(curve[:, 0]) >= 0)
+    assert np.interp(of.budget[0], *curve.T) == pytest.approx(optimum.solve(of, of.budget).optimum)
+    for part in (0.1, 0.5, 1.7, 4.0):  # chords lie below
+        best = optimum.solve(of, of.budget * part)
+        drawn = np.interp(best.energy[0], *curve.T)
+        assert best.optimum * (1 - 3e-3) < drawn <= best.optimum * (1 + 1e-9)
+
+
+@settings(deadline=None, max_examples=10)
+@given(parts=st.lists(st.floats(0.05, 1.0), min_size=3, max_size=3))
+def test_nodes_that_share_their_energy_bring_most(parts: list[float]) -> None:
+    of = scenario("S5")
+    split = 9.0 * np.array(parts) / sum(parts)
+    together = float(np.interp(9.0, *optimum.trade_off(of, 9.0, points=4).T))
+    assert optimum.solve(of, split).optimum <= together * (1 + 1e-9)

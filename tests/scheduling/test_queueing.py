@@ -206,6 +206,50 @@ def test_what_is_seen_of_the_channel() -> None:
     np.testing.assert_array_equal(exact, np.stack(same))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["S1", "S2", "S4", "S5"])
+@pytest.mark.parametrize("start", ["stationary", "uniform"])
+def test_every_sight_meets_the_same_channel(name: str, start: str) -> None:
+    of = scenario(name)
+    sights = (
+        Sight(),
+        Sight(kind="hidden"),
+        Sight(kind="delayed", delay=2),
+        Sight(kind="noisy", confusion=0.2),
+    )
+    first, *others = [run_in(Queues(of, 4, sight=one, start=start), 10)[0] for one in sights]
+    for other in others:
+        np.testing.assert_array_equal(first, other)
+
+
+@pytest.mark.parametrize("late", [1, 3])
+def test_what_a_delayed_sight_shows_at_first_led_to_the_first_slot(late: int) -> None:
+    """Of two states in so many slots, exactly: the long-run chance of one, times the way there."""
+    channel = MarkovChannel([1.0, 3.0, 4.0], [[0.7, 0.3, 0], [0.1, 0.6, 0.3], [0.5, 0, 0.5]])
+    of = dataclasses.replace(scenario("S1"), channel=channel)
+    queues = Queues(of, 5000, sight=Sight(kind="delayed", delay=late))
+    seen = queues.view().channel
+    assert seen is not None
+    pairs = np.bincount((3 * seen + queues.channel).ravel(), minlength=9)
+    ways = np.linalg.matrix_power(channel.kernels[0, 0, 0], late)
+    law = (channel.stationary()[0, 0, 0][:, None] * ways).ravel()
+    assert np.all(pairs[law == 0] == 0)
+    possible = law > 0
+    assert chisquare(pairs[possible], law[possible] * pairs.sum()).pvalue > 1e-4
+
+
+def test_a_delayed_sight_of_a_state_that_the_long_run_leaves() -> None:
+    channel = MarkovChannel([1.0, 3.0], [[1.0, 0.0], [1.0, 0.0]])  # into the first, for ever
+    of = dataclasses.replace(scenario("S1"), channel=channel)
+    queues = Queues(of, 50, sight=Sight(kind="delayed", delay=2), start="uniform")
+    assert 0 < queues.channel.mean() < 1
+    np.testing.assert_array_equal(queues.view().channel, queues.channel)
+
+
+def test_energies_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"shape \(2, 4, 1, 7\).*got \(2, 4\)"):
+        Queues(scenario("S1"), 2).step(np.zeros((2, 4)))
+
+
 def test_a_noisy_channel_errs_as_often_as_it_says() -> None:
     sight = Sight(kind="noisy", confusion=0.3)
     true, seen = run_in(Queues(scenario("S1"), 50, sight=sight), 100)

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import copy
 import json
 import random
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from thrifty.scheduling import optimum
 from thrifty.scheduling.arrivals import Arrivals, on_off
 from thrifty.scheduling.channels import (
     MarkovChannel,
@@ -210,7 +216,28 @@ def test_a_scenario_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (TOML.replace("budget", "bugdet"), "unknown: bugdet"),
+        (TOML.replace("budget", "bugdet"), r"unknown: 'bugdet' \(perhaps budget\)"),
+        (TOML.replace("rates", "rate"), r"in arrivals, .*unknown: 'rate' \(perhaps rates\)"),
+        (TOML.replace("kernels", "matrix"), "in channel, missing: kernels; unknown: 'matrix'"),
+        (TOML.replace("1.2]", "inf]"), r"distances\[1\] must be a finite number.*got inf"),
+        (TOML.replace("1.2]", "1e-12]"), r"d\^3 c must lie within 1e-30"),
+        (TOML.replace("[1, 2]", "[1, nan]"), r"weights\[1\] must be a finite number"),
+        (TOML.replace("[1, 2]", '"12"'), "weights must be a finite number.*got '12'"),
+        (TOML.replace("[1, 2]", "[1, true]"), r"weights\[1\] must be a finite number.*got True"),
+        (TOML.replace("[2, 3]", '[2, "3"]'), r"attempts\[1\] must be a finite number"),
+        (TOML.replace("[2, 3]", "[2, 2.5]"), "2 whole numbers"),
+        (TOML.replace("[2, 3]", "[2, 1e9]"), "attempts are at most 100000"),
+        (TOML.replace("[1.0, 1.2]", "[[], []]"), "distances must be positive"),
+        (TOML.replace("[0.3, 0.7]", "[0.3]"), "channel.kernels must hold lists of one length"),
+        (TOML.replace("2.5", "true"), "budget must be a finite number"),
+        (TOML.replace("2.5", "-1"), "budget must be a finite number >= 0"),
+        (TOML + "cycle = [0.5]", "channel.cycle must be a list of whole numbers"),
+        (TOML + "cycle = [1]", "must name matrices 0 to 0"),
+        (TOML + "common = 1", "channel.common must be true or false"),
+        ('hidden = "yes"' + TOML, "hidden must be true or false, got 'yes'"),
+        ("name = 3" + TOML, "name must be text"),
+        ('name = "a\\nb"' + TOML, "name must be text of one line"),
+        (TOML.replace("[arrivals]\n", "").replace("rates", "arrivals"), "arrivals must be a table"),
         (TOML.replace("weights", "w"), "missing: weights"),
         (TOML.replace('"exponential"', '"linear"'), "tanh, exponential"),
         (TOML.replace("0.1]", "0.2]"), "not stochastic"),
@@ -223,6 +250,98 @@ def test_a_bad_file_is_named(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=said) as problem:
         scenario(str(path))
     assert "mine.toml" in str(problem.value)
+    assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "3", "null", '"S1"', "[", "\udcff"])
+def test_json_that_is_no_table_is_named(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=r"mine\.json is not a scenario") as problem:
+        scenario(str(path))
+    assert "\n" not in str(problem.value)
+
+
+CONTENT: dict[str, Any] = tomllib.loads(TOML) | {"name": "mine", "hidden": False}
+CONTENT["arrivals"]["kind"] = "poisson"
+CONTENT["channel"] |= {"cycle": [0], "common": False}
+_NUMBERS = st.integers(-2, 5) | st.floats() | st.sampled_from([10**400, -(10**20), 1e-200])
+_ANYTHING = st.recursive(
+    _NUMBERS | st.none() | st.booleans() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> dict[str, Any]:
+    """The content with one place changed, left out, doubled or renamed."""
+    content: dict[str, Any] = copy.deepcopy(CONTENT)
+    place: Any = content
+    while True:
+        key = draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        if not isinstance(place[key], dict | list) or not place[key] or draw(st.booleans()):
+            break
+        place = place[key]
+    change = draw(st.sampled_from(["number", "anything", "out", "twice"]))
+    if change == "out":
+        del place[key]
+    elif change == "twice":
+        if isinstance(place, dict):
+            place[draw(st.text(max_size=8))] = place.pop(key)
+        else:
+            place.append(place[key])
+    else:
+        place[key] = draw(_NUMBERS if change == "number" else _ANYTHING)
+    return content
+
+
+def read(path: Path) -> Scenario | None:
+    """The scenario of a file, or None where it is refused in one line with its name."""
+    try:
+        return scenario(str(path))
+    except ValueError as refusal:
+        said = str(refusal)
+    assert said.startswith(f"{path} is not a scenario: ")
+    assert "\n" not in said
+    return None
+
+
+@settings(max_examples=200)
+@given(content=mutations())
+def test_a_file_with_one_change_is_a_scenario_or_refused_in_a_line(
+    content: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "changed.json"
+    path.write_text(json.dumps(content))
+    found = read(path)
+    if found is not None:
+        assert np.isfinite(optimum.solve(found, 0.5).optimum)
+
+
+@settings(max_examples=100)
+@given(at=st.integers(0, len(TOML) - 1), new=st.text(max_size=2))
+def test_a_file_with_one_letter_changed(
+    at: int, new: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "changed.toml"
+    path.write_text(TOML[:at] + new + TOML[at + 1 :])
+    read(path)
+
+
+def test_a_canonical_name_with_more_users() -> None:
+    assert copies(64).name == "S3x64"
+    found = scenario("S3x64")
+    assert (found.name, found.flows, found.budget) == ("S3x64", 64, 80.0)
+    with pytest.raises(ValueError, match="blocks of 32"):
+        scenario("S3x40")
+
+
+def test_a_record_needs_channel_values() -> None:
+    with pytest.raises(ValueError, match="channel values must be positive"):
+        TraceChannel([np.inf, 1.0], np.zeros((3, 1), int))
+    with pytest.raises(ValueError, match="must name matrices"):
+        MarkovChannel([1.0, 2.0], MATRIX, cycle=(0.5,))  # type: ignore[arg-type]
 
 
 def test_a_name_that_is_none() -> None:

@@ -19,6 +19,8 @@ from thrifty.scheduling.scenarios import KERNEL_5G, VALUES_5G, Scenario, scenari
 from thrifty.scheduling.schedulers import TableScheduler
 
 HEAD = "Timestamp,Speed,CQI\n"
+DAY = "2019.12.16_10.00."
+A, B, C = (f"{DAY}0{second}" for second in (1, 2, 3))
 
 
 def written(path: Path, text: str) -> Path:
@@ -27,8 +29,8 @@ def written(path: Path, text: str) -> Path:
 
 
 def test_a_log_has_one_value_a_second(tmp_path: Path) -> None:
-    rows = "10.00.01,0,12\n10.00.01,0,9\n10.00.02,0,15\n"
-    log = traces.read_cqi(written(tmp_path / "log.csv", HEAD + rows))
+    rows = f"{A},0,12\n{A},0,9\n{B},0,15\n"
+    (log,) = traces.read_cqi(written(tmp_path / "log.csv", HEAD + rows))
     assert log.tolist() == [9, 15]
     assert traces.classes(log).tolist() == [2, 0]
 
@@ -36,11 +38,14 @@ def test_a_log_has_one_value_a_second(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (HEAD + "a,0,12\nb,0,-\n", "row 3: CQI must be a whole number, it is missing"),
-        (HEAD + "a,0,12\nb,0\n", "row 3: CQI must be a whole number, it is missing"),
-        (HEAD + "a,0,good\n", "row 2: CQI must be a whole number, got 'good'"),
-        (HEAD + "a,0,nan\n", "row 2"),
-        (HEAD + "a,0,16\n", r"0\.\.15"),
+        (HEAD + f"{A},0,12\n{B},0,-\n", "row 3: CQI must be a whole number, it is missing; drop"),
+        (HEAD + f"{A},0,12\n{B},0\n", "row 3: CQI must be a whole number, it is missing; drop"),
+        (HEAD + f"{A},0,good\n", "row 2: CQI must be a whole number, got 'good'$"),
+        (HEAD + f"{A},0,nan\n", "row 2"),
+        (HEAD + f"{A},0,16\n", r"0\.\.15"),
+        (HEAD + f"{A},0,5\n,0,5\n,0,6\n", "row 3: Timestamp is like .*, got nothing"),
+        (HEAD + "10:00,0,5\n", "row 2: Timestamp is like .*, got '10:00'"),
+        (HEAD + f"{B},0,5\n{A},0,5\n", f"row 3: the time goes back, from {B} to {A}"),
         ("Timestamp,Speed\na,0\n", "no column CQI"),
         (HEAD, "no row with a CQI"),
     ],
@@ -53,21 +58,52 @@ def test_a_bad_log_is_named_with_its_row(text: str, said: str, tmp_path: Path) -
 
 
 def test_missing_values_can_be_left_out(tmp_path: Path) -> None:
-    path = written(tmp_path / "log.csv", HEAD + "a,0,12\nb,0,-\nc,0,3\n")
-    assert traces.read_cqi(path, drop_missing=True).tolist() == [12, 3]
+    path = written(tmp_path / "log.csv", HEAD + f"{A},0,12\n{B},0,-\n{C},0,3\n")
+    (log,) = traces.read_cqi(path, drop_missing=True)
+    assert log.tolist() == [12, 3]
+    written(path, HEAD + f"{A},0,12\n{B},0,x\n")  # not missing, but wrong: no hint to drop it
+    with pytest.raises(ValueError, match=r"row 3: CQI must be a whole number, got 'x'$"):
+        traces.read_cqi(path, drop_missing=True)
+
+
+def test_a_log_breaks_where_time_passes_without_a_value(tmp_path: Path) -> None:
+    # 2 and 5 s from one value to the next are a slot each, 6 s are a gap, and so is the next day.
+    seconds = {0: 15, 2: 14, 7: 13, 13: 1, 14: 2}
+    rows = "".join(f"{DAY}{second:02},0,{value}\n" for second, value in seconds.items())
+    path = written(tmp_path / "log.csv", HEAD + rows + "2019.12.17_10.00.15,0,3\n")
+    found = traces.read_cqi(path)
+    assert [stretch.tolist() for stretch in found] == [[15, 14, 13], [1, 2], [3]]
+    # Of the states 0 and 3 none was seen to lead to the other: 2 moves 0-0, 1 move 3-3.
+    kernel = traces.kernel([traces.classes(one) for one in found], 4, prior=0.1)
+    np.testing.assert_allclose(kernel[[0, 3], [0, 3]], [2.1 / 2.4, 1.1 / 1.4])
+
+
+@pytest.mark.parametrize("garbage", [b"\xff\xfe", b'"' + b"x" * 200_000])
+def test_what_is_no_text_is_named(garbage: bytes, tmp_path: Path) -> None:
+    for name, head, read in (
+        ("log.csv", HEAD, traces.read_cqi),
+        ("counts.csv", "timestamp,value\n", traces.read_counts),
+    ):
+        path = tmp_path / name
+        path.write_bytes(head.encode() + garbage + b",1,1\n")
+        with pytest.raises(ValueError, match=f"{name} is no CSV file in UTF-8") as problem:
+            read(path)  # type: ignore[operator]
+        assert "\n" not in str(problem.value)
 
 
 def test_logs_of_a_folder_and_of_an_archive(tmp_path: Path) -> None:
     (tmp_path / "logs" / "walk").mkdir(parents=True)
-    written(tmp_path / "logs" / "walk" / "a.csv", HEAD + "a,0,12\nb,0,3\n")
-    written(tmp_path / "logs" / "b.csv", HEAD + "a,0,-\n")
+    written(tmp_path / "logs" / "walk" / "a.csv", HEAD + f"{A},0,12\n{B},0,3\n")
+    written(tmp_path / "logs" / "b.csv", HEAD + f"{A},0,-\n")
     with zipfile.ZipFile(tmp_path / "logs.zip", "w") as archive:
-        archive.writestr("logs/walk/a.csv", HEAD + "a,0,12\nb,0,3\n")
+        archive.writestr("logs/walk/a.csv", HEAD + f"{A},0,12\n{B},0,3\n")
         archive.writestr("__MACOSX/logs/._a.csv", "no log")
     folder = traces.read_cqi_logs(tmp_path / "logs", drop_missing=True)
     zipped = traces.read_cqi_logs(tmp_path / "logs.zip")
-    assert {name: log.tolist() for name, log in folder.items()} == {"walk/a.csv": [12, 3]}
-    assert {name: log.tolist() for name, log in zipped.items()} == {"logs/walk/a.csv": [12, 3]}
+    assert list(folder) == ["walk/a.csv"]
+    assert list(zipped) == ["logs/walk/a.csv"]
+    for (stretch,) in (*folder.values(), *zipped.values()):
+        assert stretch.tolist() == [12, 3]
     with pytest.raises(ValueError, match="row 2"):
         traces.read_cqi_logs(tmp_path / "logs")
     with pytest.raises(ValueError, match="neither a folder nor"):
@@ -78,16 +114,21 @@ def test_logs_of_a_folder_and_of_an_archive(tmp_path: Path) -> None:
 
 
 def test_counts(tmp_path: Path) -> None:
-    path = written(tmp_path / "counts.csv", "timestamp,value\na,3\nb,0\n")
+    first, second, third = (f"2015-02-26 21:{minute}:53" for minute in (42, 47, 53))
+    head = "timestamp,value\n"
+    path = written(tmp_path / "counts.csv", f"{head}{first},3\n{second},0\n")
     assert traces.read_counts(path).tolist() == [3, 0]
     for text, said in (
-        ("timestamp,value\na,-3\n", "row 2: a count is at least 0"),
-        ("timestamp,value\na,\n", "row 2: value must be a whole number, it is missing"),
-        ("timestamp,value\na,2.5\n", "row 2: value must be a whole number, got '2.5'"),
-        ("timestamp,value\n", "no rows"),
+        (f"{first},-3\n", "row 2: a count is at least 0"),
+        (f"{first},\n", "row 2: value must be a whole number, it is missing$"),
+        (f"{first},2.5\n", "row 2: value must be a whole number, got '2.5'$"),
+        (f"{first},2\n,3\n", "row 3: timestamp is like .*, got nothing"),
+        (f"{first},2\n{second}Z,3\n{third},3\n", "row 4: timestamp is like"),
+        (f"{first},2\n{second},3\n{third},3\n", "row 4: 0:06:00 after the row before"),
+        ("", "no rows"),
     ):
         with pytest.raises(ValueError, match=said):
-            traces.read_counts(written(path, text))
+            traces.read_counts(written(path, head + text))
 
 
 def test_a_kernel_is_counted_within_logs() -> None:
@@ -227,7 +268,9 @@ def test_the_kernel_of_the_public_5g_traces() -> None:
     archive = Path(str(DATA)) / "5g" / "5G-production-dataset.zip"
     logs = traces.read_cqi_logs(archive, drop_missing=True)
     assert len(logs) == 82  # of 83, one without any CQI
-    found = traces.kernel([traces.classes(log) for log in logs.values()], 4)
+    stretches = [one for log in logs.values() for one in log]
+    assert len(stretches) == 129  # logs break where their clock jumps by more than 5 s
+    found = traces.kernel([traces.classes(one) for one in stretches], 4)
     np.testing.assert_allclose(found, KERNEL_5G, atol=2e-3)
     with pytest.raises(ValueError, match="it is missing"):
         traces.read_cqi_logs(archive)

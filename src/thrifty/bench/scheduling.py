@@ -207,7 +207,7 @@ def _core(of: Scenario, slots: int) -> Callable[[], None]:
     def sample() -> None:
         for _ in range(slots):
             slot = face.queues.step(energies)
-            _ = slot.throughput - slot.energy @ face.multiplier
+            _ = slot.throughput - (slot.energy * face.multiplier).sum(axis=1)
             face.observation()
 
     return sample

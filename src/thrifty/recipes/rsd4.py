@@ -14,6 +14,9 @@ With ``--mode conditioned`` one policy is trained for all prices of energy, and 
 whole trade-off curve; ``ascent`` (dual ascent) and ``bisection`` move one price to meet the budget.
 At the end the price is calibrated on training episodes, and the policy tested once beside the exact
 optimal table. ``thrifty optimum S1`` prints the optimum alone.
+
+The times below are of the processor (Intel Xeon, one thread) for a whole run of 5,000 slots with
+calibration and test.
 """
 
 from __future__ import annotations
@@ -63,6 +66,8 @@ def _config(scenario: str, steps: int, mode: Mode, **learner: Any) -> Scheduling
 def s1(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Four users, channel seen: the official default instance. The myopic rule has 99.3 %.
 
+    Time: 2.4 to 3.1 minutes.
+
     Args:
         steps: slots that every environment plays.
         mode: how the price of energy is found.
@@ -72,6 +77,8 @@ def s1(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
 
 def s2(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Eight users, sticky channel, hidden: where memory is worth something.
+
+    Time: 2.7 to 3.5 minutes.
 
     Args:
         steps: slots that every environment plays.
@@ -83,6 +90,8 @@ def s2(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
 def s3(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Thirty-two users, channel seen. The myopic rule has 95.6 %.
 
+    Time: 3.8 to 5.0 minutes.
+
     Args:
         steps: slots that every environment plays.
         mode: how the price of energy is found.
@@ -92,6 +101,8 @@ def s3(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
 
 def s4(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Four users whose channels alternate between a good and a bad regime.
+
+    Time: 2.5 to 3.4 minutes.
 
     Args:
         steps: slots that every environment plays.
@@ -103,6 +114,8 @@ def s4(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
 def s5(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Four flows over a line of three nodes, a budget and a price for each.
 
+    Time: 4.5 to 5.9 minutes.
+
     Args:
         steps: slots that every environment plays.
         mode: how the prices of energy are found.
@@ -112,6 +125,8 @@ def s5(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
 
 def sd3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """RSD4 without recurrence: the feed-forward twin.
+
+    Time: 1.1 to 1.3 minutes on S1, 1.6 to 2.7 on S3 and S5.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
@@ -124,6 +139,8 @@ def sd3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") ->
 def rtd3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """RSD4 without the softmax operator: the value of one smoothed sample.
 
+    Time: 2.3 minutes on S1, 4.8 on S5.
+
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
         steps: slots that every environment plays.
@@ -135,6 +152,8 @@ def rtd3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -
 def td3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Neither recurrence nor softmax: one actor, two critics.
 
+    Time: 0.8 minutes on S1, 1.7 on S5.
+
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
         steps: slots that every environment plays.
@@ -145,6 +164,8 @@ def td3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") ->
 
 def ddpg(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """One actor, one critic, the value of what the actor proposes.
+
+    Time: 0.5 minutes on S1, 1.1 on S5.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
@@ -160,6 +181,8 @@ def ddpg(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -
 def whole(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """RSD4 with one worth for all energies of a user, as in the paper.
 
+    Time: 2.2 minutes on S1, 5.7 on S5.
+
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
         steps: slots that every environment plays.
@@ -172,6 +195,8 @@ def published(
     scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned"
 ) -> SchedulingConfig:
     """The same with the published code's pairing, which crosses the sequences of a batch.
+
+    Time: 2.4 minutes on S1, 6.7 on S5.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
@@ -188,6 +213,8 @@ def sparse(
     mode: Mode = "conditioned",
 ) -> SchedulingConfig:
     """RSD4 whose networks are sparse from the first step, for a small base station.
+
+    Time: 4.3 minutes on S1 without calibration and test, by 400 of its slots.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.

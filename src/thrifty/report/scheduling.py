@@ -18,6 +18,7 @@ from thrifty.report.figures import INK, LINE_STYLES, MUTED, PALETTE, legend, pan
 from thrifty.report.run_data import RunData
 
 _MOST_FLOWS = 8  # whose delays are drawn one by one
+_SIGHTS = {"hidden": "not seen", "delayed": "seen late", "noisy": "seen with errors"}
 
 
 def is_scheduling(run: RunData) -> bool:
@@ -118,18 +119,24 @@ def _headline(run: RunData) -> str:
 
 def _trade_off(runs: Sequence[RunData]) -> str:
     name = f"frontier-{runs[0].task.replace(':', '-')}"
-    seen = runs[0].first("start").get("sight") == "full"
-    remark = (
-        "The line is exact: no scheduler that meets an energy on average brings more."
-        if seen
-        else "The line is exact for whoever sees the channel; here it is not seen, so that no "
-        "agent can reach it."
+    start = runs[0].first("start")
+    sight = start.get("sight", "hidden")
+    exact = (
+        "The line is exact: no scheduler that spends as much energy on average brings more"
+        if sight == "full"
+        else "The line is exact for whoever sees the channel; here it is "
+        f"{_SIGHTS.get(sight, 'not seen')}, so that no agent can reach it"
     )
+    remark = f"{exact}, however it shares it among the nodes." if _nodes(start) > 1 else f"{exact}."
     return section(
         f"Trade-off, {runs[0].task}",
         pictures([picture(_frontier(runs), name, "Throughput over energy, exact and learned")]),
         note(f"{remark} Points of one curve are one policy at several prices of energy."),
     )
+
+
+def _nodes(start: Mapping[str, Any]) -> int:
+    return len(start["budget"])
 
 
 def _frontier(runs: Sequence[RunData]) -> Figure:
@@ -240,18 +247,23 @@ def _energy(run: RunData, test: Mapping[str, Any]) -> Figure:
 
 
 def _training(run: RunData) -> str:
+    """Part of the optimum, price and energy; the last from progress where nothing is evaluated."""
+    evaluated = bool(run.of("evaluation"))
+    caption = "Energy at the present price" if evaluated else "Energy while training"
     return section(
         "Training",
         pictures(
             [
                 picture(_part(run), "part", "Part of the optimum at the energy spent"),
-                picture(_trace(run, "evaluation", "multiplier", "price of energy"),
+                picture(_trace(run, "progress", "multiplier", "price of energy"),
                         "multiplier", "Price of energy"),
-                picture(_trace(run, "evaluation", "energy", "energy per slot", budget=True),
-                        "energy-training", "Energy at the present price"),
+                picture(_trace(run, "evaluation" if evaluated else "progress", "energy",
+                               "energy per slot", budget=True), "energy-training", caption),
             ]
         ),
-        note("Evaluations while training are of 64 episodes with training seeds."),
+        note("Evaluations while training are of 64 episodes with training seeds.")
+        if evaluated
+        else "",
     )  # fmt: skip
 
 

@@ -7,13 +7,16 @@ every time that rows were computed on what machine, with which versions, and how
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import multiprocessing
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +54,36 @@ def complete(
     missing = [t for t in wanted if tuple(str(t[name]) for name in names) not in done]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     made, seconds = 0, 0.0
+    problem: BaseException | None = None
     try:
-        with ProcessPoolExecutor(processes) as pool:
-            results = pool.map(partial(_timed, work), missing)
-            for task, (result, taken) in zip(missing, results, strict=True):
-                row = {key: str(value) for key, value in {**task, **result}.items()}
-                _append(path, row)
-                done[tuple(row[name] for name in names)] = row
-                made, seconds = made + 1, seconds + taken
-                if made % 20 == 0 or made == len(missing):
-                    print(f"{path.name}: {made} of {len(missing)}", flush=True)
+        with (
+            _terminated_like_interrupted(),
+            ProcessPoolExecutor(processes, initializer=_end_with_the_parent) as pool,
+        ):
+            at_work = {pool.submit(_timed, work, task): task for task in missing}
+            try:
+                for future in as_completed(at_work):
+                    if future.cancelled():
+                        continue
+                    if error := future.exception():
+                        problem = problem or error
+                        for other in at_work:  # those at work go on, and count
+                            other.cancel()
+                        continue
+                    result, taken = future.result()
+                    row = {k: str(v) for k, v in {**at_work[future], **result}.items()}
+                    _append(path, row)
+                    done[tuple(row[name] for name in names)] = row
+                    made, seconds = made + 1, seconds + taken
+                    if made % 20 == 0 or made == len(missing):
+                        print(f"{path.name}: {made} of {len(missing)}", flush=True)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
     finally:
         if made:
             _note(path, made, seconds)
+    if problem:
+        raise problem
     return [done[tuple(str(t[name]) for name in names)] for t in wanted]
 
 
@@ -91,6 +111,41 @@ def circumstances(folder: Path) -> tuple[str, float | None]:
     machines = sorted({f"{n['hardware']['cpu']}, {n['hardware']['cores']} cores" for n in notes})
     hours = sum(float(note["processor_hours"]) for note in notes)
     return "; ".join(machines) + ", one thread a run", hours
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, in all processes, so that what was done is noted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end_with_the_parent() -> None:
+    """Begin a worker: it takes SIGTERM as usual and is gone when its parent is, however that ended.
+
+    Where a work keeps checkpoints, the last one stands.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _timed(

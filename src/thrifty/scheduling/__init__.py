@@ -27,7 +27,11 @@ __all__ = [
 ]
 
 ENVIRONMENT = "thrifty/DelayConstrainedScheduling-v0"
-"""The environment's name for ``gymnasium.make``."""
+"""The environment's name for ``gymnasium.make``, once this room is imported.
+
+With the room before it, ``gymnasium.make("thrifty.scheduling:" + ENVIRONMENT)`` imports the room
+itself. (Gymnasium 1.0 and later load no plugins by entry points, so a name alone cannot.)
+"""
 
 _PLACES = {
     "DelayConstrainedScheduling": "environment",

@@ -29,19 +29,11 @@ Floats = NDArray[np.float64]
 WARM_UP, COUNTED = 20, 100
 """Slots of a measured episode."""
 _USERS = 1600  # in a block of episodes
-_FRONTIER = 12  # points
 
 
 def block(scenario: Scenario) -> int:
     """Return how many episodes are played at once."""
     return max(10, _USERS // scenario.flows)
-
-
-def exact_frontier(scenario: Scenario, budget: Floats) -> list[list[float]]:
-    """Return the exact trade-off curve through a budget: (total energy, optimum) pairs."""
-    parts = np.geomspace(0.08, 3.2, _FRONTIER)
-    found = [optimum.solve(scenario, budget * part) for part in parts]
-    return [[float(one.energy.sum()), one.optimum] for one in found]
 
 
 class Assessment:

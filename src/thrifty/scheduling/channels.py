@@ -60,7 +60,8 @@ class MarkovChannel:
                 f"a channel matrix of {values.size} states must be {values.size} x {values.size}, "
                 f"got the shape {np.shape(self.kernels)}"
             )
-        sums = kernels.sum(axis=-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = kernels.sum(axis=-1)
         wrong = ~np.isfinite(sums) | (np.abs(sums - 1) > _ROW_SLACK) | (kernels < 0).any(axis=-1)
         if wrong.any():
             where = tuple(int(i) for i in np.argwhere(wrong)[0])
@@ -68,7 +69,9 @@ class MarkovChannel:
                 f"the channel matrix is not stochastic: row {where[-1]} of matrix {where[0]} "
                 f"sums to {sums[where]:g} or has negative entries; rows must sum to 1"
             )
-        if not self.cycle or not all(0 <= one < len(kernels) for one in self.cycle):
+        if not self.cycle or not all(
+            0 <= one < len(kernels) and one == int(one) for one in self.cycle
+        ):
             raise ValueError(f"the cycle {self.cycle} must name matrices 0 to {len(kernels) - 1}")
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "kernels", kernels / sums[..., None])
@@ -124,6 +127,8 @@ class TraceChannel:
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values, dtype=np.float64)
+        if values.ndim != 1 or not values.size or not np.all(np.isfinite(values) & (values > 0)):
+            raise ValueError("channel values must be positive numbers, one for each state")
         states = np.asarray(self.states_at)
         if states.ndim == 2:
             states = states[:, :, None]

@@ -17,11 +17,12 @@ class SchedulingConfig:
     """A run of a scheduling agent."""
 
     scenario: str = "S1"
-    """S1 to S5, csi:SEED:USERS, or a file."""
-    budget: float | None = None
-    """Energy per slot of each node; None is the scenario's own."""
+    """S1 to S5, S3xUSERS, csi:SEED:USERS, or a file."""
+    budget: float | str | tuple[float, ...] | None = None
+    """Energy per slot, one number or one for each node (3,3,3); None is the scenario's own."""
     sight: str = "own"
-    """Of the channel: own (the scenario's), full, hidden, delayed:SLOTS, noisy:EPS."""
+    """Of the channel: own (the scenario's), full, hidden, delayed:SLOTS, noisy:EPS, or noisy: with
+    the rows of a confusion matrix (noisy:0.9,0.1/0.2,0.8)."""
     steps: int = 5_000
     """Slots that every environment plays."""
     environments: int = 8

@@ -6,6 +6,7 @@ energies; the problem itself is in ``queueing.py``.
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import gymnasium as gym
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from thrifty.scheduling.channels import MarkovChannel
 from thrifty.scheduling.queueing import Queues, Sight, Slot
 from thrifty.scheduling.scenarios import Scenario, scenario
+from thrifty.scheduling.sight import sight_of
 
 Floats = NDArray[np.float64]
 Observation = NDArray[np.float32]
@@ -32,8 +34,8 @@ class Face:
     Args:
         scenario: or its name.
         environments: M.
-        sight: what is seen of the channel; by default all of it, nothing for a hidden scenario.
-        multiplier: price of energy in the reward, one number or one for each node.
+        sight: what is seen of the channel, or its word; left out it is the scenario's own.
+        multiplier: price of energy in the reward, one number or one for each node [H].
         pure_throughput: reward without the price.
         start: as in :class:`~thrifty.scheduling.queueing.Queues`.
         clock: as there.
@@ -52,17 +54,22 @@ class Face:
     ) -> None:
         self.scenario = scenario(scenario_) if isinstance(scenario_, str) else scenario_
         if sight is None:
-            sight = "hidden" if self.scenario.hidden else "full"
-        self.sight = Sight(kind=sight) if isinstance(sight, str) else sight
+            sight = "own"
+        self.sight = sight_of(sight, self.scenario) if isinstance(sight, str) else sight
         self.queues = Queues(
-            self.scenario, environments, sight=self.sight, start=start, clock=clock
+            self.scenario,
+            _whole("num_envs", environments),
+            sight=self.sight,
+            start=start,
+            clock=None if clock is None else _whole("clock", clock),
         )
         cells = np.flatnonzero(self.scenario.cells)
         self._cells = cells
         self._energy = np.zeros(self.queues.queue.shape)
         self._pure = pure_throughput
-        self.default_multiplier = self._checked(multiplier)
+        self.default_multiplier = self._prices(multiplier)
         self.multiplier = self.default_multiplier
+        """Of the episode, for each environment and node [M, H]."""
         channel = self.scenario.channel
         links = 0 if self.sight.kind == "hidden" else self.scenario.flows * self.scenario.hops
         cyclic = isinstance(channel, MarkovChannel) and channel.period > 1 and self.sight.phase
@@ -77,13 +84,25 @@ class Face:
         self.action_space = gym.spaces.Box(-1.0, 1.0, (len(cells),), dtype=np.float32)
 
     def reset(self, seed: int, options: dict[str, Any] | None) -> None:
-        """Start an episode; ``options`` may hold the episode's multiplier."""
+        """Start an episode; ``options`` as in :meth:`priced`."""
+        self.multiplier = self.priced(options)
+        self.queues.reset(seed)
+
+    def priced(self, options: dict[str, Any] | None) -> Floats:
+        """Return the multiplier of an episode with these options [M, H].
+
+        Args:
+            options: may hold ``multiplier``: one number, one for each node [H], for each
+                environment [M], or for both [M, H].
+
+        Raises:
+            ValueError: another option, or a multiplier that is none.
+        """
         unknown = set(options or {}) - {"multiplier"}
         if unknown:
             raise ValueError(f"unknown reset options {', '.join(sorted(unknown))}: give multiplier")
         told = (options or {}).get("multiplier")
-        self.multiplier = self.default_multiplier if told is None else self._checked(told)
-        self.queues.reset(seed)
+        return self.default_multiplier if told is None else self._prices(told, by_environment=True)
 
     def observation(self) -> Observation:
         """Return what is seen now [M, D], in an array of its own."""
@@ -124,17 +143,31 @@ class Face:
         slot = self.queues.step(self._energy)
         reward = slot.throughput.astype(np.float64)
         if not self._pure:
-            reward = reward - slot.energy @ self.multiplier
+            reward = reward - (slot.energy * self.multiplier).sum(axis=1)
         return slot, reward
 
-    def _checked(self, multiplier: Any) -> Floats:
-        hops = self.scenario.hops
-        given = np.atleast_1d(np.asarray(multiplier, dtype=np.float64))
-        if given.shape not in ((1,), (hops,)) or not np.all(np.isfinite(given) & (given >= 0)):
+    def _prices(self, multiplier: Any, *, by_environment: bool = False) -> Floats:
+        many, hops = self.queues.environments, self.scenario.hops
+        ways = ["one number >= 0", f"one for each of {hops} nodes"]
+        shapes: list[tuple[int, ...]] = [(), (1,), (hops,)]
+        if by_environment and many > 1:
+            ways += [f"one for each of {many} environments", f"the shape {(many, hops)} for both"]
+            shapes += [(many,), (many, hops)]
+        try:
+            given = np.asarray(multiplier, dtype=np.float64)
+            fits = given.shape in shapes and bool(np.all(np.isfinite(given) & (given >= 0)))
+        except (ValueError, TypeError):
+            fits = False
+        if not fits:
+            raise ValueError(f"a multiplier is {', '.join(ways)}; got {multiplier!r}")
+        if given.shape == (many,) == (hops,) and by_environment and many > 1:
             raise ValueError(
-                f"a multiplier is a number >= 0, or one for each of {hops} nodes; got {multiplier}"
+                f"{many} multipliers are one for each node or one for each environment: "
+                f"give the shape {(many, hops)}"
             )
-        return np.broadcast_to(given, (hops,)).copy()
+        if by_environment and given.shape == (many,):
+            given = given[:, None]
+        return np.broadcast_to(given, (many, hops)).copy()
 
 
 class DelayConstrainedScheduling(gym.Env[Observation, Action]):
@@ -157,7 +190,7 @@ class DelayConstrainedScheduling(gym.Env[Observation, Action]):
     **Reward**: weighted throughput minus multiplier times energy, of one slot; with
     ``pure_throughput`` the weighted throughput alone. The multiplier (weight per unit of energy,
     one number or one for each node) can be set for an episode by
-    ``reset(options={"multiplier": ...})``.
+    ``reset(options={"multiplier": ...})``; a reset's info says it (``multiplier`` [H]).
 
     **Info**: ``throughput`` (weight per slot), ``energy`` (all nodes), ``cost`` (the same number:
     what a constrained learner keeps below the budget per slot), ``energy_of_node`` [H],
@@ -165,12 +198,17 @@ class DelayConstrainedScheduling(gym.Env[Observation, Action]):
 
     **Episode**: ``slots`` slots, then truncated; it never terminates.
 
+    ``gymnasium.make`` knows it once ``thrifty.scheduling`` is imported, and imports that itself
+    where the name says so:
+    ``gymnasium.make("thrifty.scheduling:thrifty/DelayConstrainedScheduling-v0", scenario="S1")``.
+
     Args:
         scenario: a :class:`~thrifty.scheduling.scenarios.Scenario` or its name (S1 to S5,
-            csi:SEED:USERS, a file).
+            S3xUSERS, csi:SEED:USERS, a file).
         slots: of an episode.
-        sight: "full", "hidden" or a :class:`~thrifty.scheduling.queueing.Sight`; by default full,
-            hidden for a scenario that says so.
+        sight: a :class:`~thrifty.scheduling.queueing.Sight` or its word, such as "hidden" or
+            "delayed:3" (see :func:`~thrifty.scheduling.sight.sight_of`); by default full, hidden
+            for a scenario that says so.
         multiplier: used unless an episode says otherwise.
         pure_throughput: leave the price of energy out of the reward.
         start: "stationary" or "uniform" (channels of the first slot; queues start empty).
@@ -196,7 +234,7 @@ class DelayConstrainedScheduling(gym.Env[Observation, Action]):
         start: str = "stationary",
         clock: int | None = None,
     ) -> None:
-        self.slots = _episode(slots)
+        self.slots = _whole("slots", slots, least=1)
         self._face = Face(
             scenario, 1, sight=sight, multiplier=multiplier, pure_throughput=pure_throughput,
             start=start, clock=clock,
@@ -204,16 +242,21 @@ class DelayConstrainedScheduling(gym.Env[Observation, Action]):
         self.scenario = self._face.scenario
         self.observation_space = self._face.observation_space
         self.action_space = self._face.action_space
-        self._slot = slots
+        self._slot = self.slots
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode."""
+        """Start an episode.
+
+        Raises:
+            ValueError: an unknown option or a bad multiplier; the episode under way goes on.
+        """
+        self._face.priced(options)  # before the generator is touched
         super().reset(seed=seed)
         self._face.reset(_seed(seed, self.np_random), options)
         self._slot = 0
-        return self._face.observation()[0], {"multiplier": self._face.multiplier.copy()}
+        return self._face.observation()[0], {"multiplier": self._face.multiplier[0].copy()}
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Play one slot.
@@ -238,7 +281,8 @@ class VectorScheduling(VectorEnv[Observation, Action, Any]):
 
     They share the episode's clock: all are truncated together, and the step after that resets them
     (``AutoresetMode.NEXT_STEP``: its action is ignored, its reward is 0). The seed of a reset is
-    one integer for all; their random numbers differ. Info holds arrays with M first.
+    one integer for all; their random numbers differ. Info holds arrays with M first. The multiplier
+    of ``reset(options=)`` may differ between them, [M] or [M, H].
 
     Args:
         num_envs: M.
@@ -259,7 +303,7 @@ class VectorScheduling(VectorEnv[Observation, Action, Any]):
         start: str = "stationary",
         clock: int | None = None,
     ) -> None:
-        self.slots = _episode(slots)
+        self.slots = _whole("slots", slots, least=1)
         self._face = Face(
             scenario, num_envs, sight=sight, multiplier=multiplier,
             pure_throughput=pure_throughput, start=start, clock=clock,
@@ -270,20 +314,24 @@ class VectorScheduling(VectorEnv[Observation, Action, Any]):
         self.single_action_space = self._face.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._slot = slots
-        self._options: dict[str, Any] | None = None
+        self._slot = self.slots
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start all episodes; ``options`` (the multiplier) hold until the next reset by hand."""
+        """Start all episodes; ``options`` (the multiplier) hold until the next reset by hand.
+
+        Raises:
+            ValueError: a list of seeds, an unknown option or a bad multiplier; the episodes under
+                way go on.
+        """
         if isinstance(seed, list):
             raise ValueError("these environments share one seed: give one integer")
+        self._face.priced(options)  # before the generator is touched
         super().reset(seed=seed)
-        self._options = options
         self._face.reset(_seed(seed, self.np_random), options)
         self._slot = 0
-        return self._face.observation(), {}
+        return self._face.observation(), {"multiplier": self._face.multiplier.copy()}
 
     def step(
         self, actions: Action
@@ -295,19 +343,24 @@ class VectorScheduling(VectorEnv[Observation, Action, Any]):
         """
         none = np.zeros(self.num_envs, dtype=np.bool_)
         if self._slot >= self.slots:
-            self._face.reset(_seed(None, self.np_random), self._options)
+            self._face.queues.reset(_seed(None, self.np_random))
             self._slot = 0
-            return self._face.observation(), np.zeros(self.num_envs), none, none.copy(), {}
+            info = {"multiplier": self._face.multiplier.copy()}
+            return self._face.observation(), np.zeros(self.num_envs), none, none.copy(), info
         slot, reward = self._face.step(actions)
         self._slot += 1
         ended = np.full(self.num_envs, self._slot >= self.slots)
         return self._face.observation(), reward, none, ended, _info(slot)
 
 
-def _episode(slots: int) -> int:
-    if slots < 1:
-        raise ValueError(f"an episode needs at least one slot, got {slots}")
-    return slots
+def _whole(name: str, value: Any, least: int = 0) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return number
 
 
 def _seed(seed: int | None, generator: np.random.Generator) -> int:

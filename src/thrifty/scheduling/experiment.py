@@ -19,41 +19,21 @@ import torch
 from numpy.typing import NDArray
 
 from thrifty.scheduling import optimum
-from thrifty.scheduling.assessment import Assessment, block, exact_frontier
+from thrifty.scheduling.assessment import Assessment, block
 from thrifty.scheduling.config import SchedulingConfig, check_config
 from thrifty.scheduling.features import Features
 from thrifty.scheduling.multiplier import Calibration, Multiplier
 from thrifty.scheduling.policy import PolicyScheduler
-from thrifty.scheduling.queueing import Queues, Sight
+from thrifty.scheduling.queueing import Queues
 from thrifty.scheduling.rsd4 import RSD4
-from thrifty.scheduling.scenarios import Scenario, node_budget, scenario
+from thrifty.scheduling.scenarios import node_budget, scenario
 from thrifty.scheduling.sequences import Episodes
+from thrifty.scheduling.sight import sight_of
 
 Record = dict[str, Any]
 Floats = NDArray[np.float64]
 
 _EVALUATION = 64  # environments of an evaluation while training
-
-
-def sight_of(text: str, of: Scenario) -> Sight:
-    """Return the sight of a configuration's word.
-
-    Raises:
-        ValueError: no such sight.
-    """
-    kind, _, number = text.partition(":")
-    try:
-        if kind == "own" and not number:
-            return Sight(kind="hidden" if of.hidden else "full")
-        if kind == "delayed":
-            return Sight(kind=kind, delay=int(number))
-        if kind == "noisy":
-            return Sight(kind=kind, confusion=float(number))
-    except ValueError:
-        pass
-    if text in ("full", "hidden"):
-        return Sight(kind=text)
-    raise ValueError(f"sight is own, full, hidden, delayed:SLOTS or noisy:EPS; got {text!r}")
 
 
 class SchedulingExperiment:
@@ -166,7 +146,7 @@ class SchedulingExperiment:
             optimum=best.optimum,
             optimal_multiplier=best.multiplier.tolist(),
             multiplier_mode=self.config.multiplier.mode,
-            frontier=exact_frontier(self.scenario, self.budget),
+            frontier=optimum.trade_off(self.scenario, float(self.budget.sum())).tolist(),
             ledger=self.learner.ledger(),
             backend=self.learner.backend,
             backend_reason=self.learner.backend_reason,

@@ -40,6 +40,7 @@ _HALVINGS = 50  # of the bracket of log prices, which is 41 wide
 _UNSPENT = 1e-6  # of a node's budget: what the price vector may leave over or overdraw
 _SWEEPS = 100  # over the nodes
 _LOWEST = 1e-18  # price, as a fraction of the one at which nothing is worth sending
+_LEAST_DRAWN = 1e-3  # price of a trade-off curve, likewise
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -378,6 +379,41 @@ def frontier(scenario: Scenario, *, points: int = 12) -> list[Optimum]:
     of = packets(scenario)
     most = run(of, np.zeros(scenario.hops)).energy
     return [solve(scenario, most * part, of=of) for part in np.geomspace(0.02, 1.0, points)]
+
+
+def trade_off(scenario: Scenario, total: float, *, points: int = 80) -> Floats:
+    """Return the exact curve of most throughput over total energy, through one total.
+
+    Nodes have one price and share the energy as is best, so that no scheduler lies above the
+    curve, however it splits its energy. Between its points the curve is a little higher than a
+    straight line.
+
+    Args:
+        scenario: the problem.
+        total: energy per slot of all nodes together; a point of the curve.
+        points: at how many prices besides.
+
+    Returns:
+        (total energy, throughput) by rising energy [P, 2].
+
+    Example:
+        >>> from thrifty.scheduling.scenarios import scenario
+        >>> curve = trade_off(scenario("S1"), 10.0)
+        >>> round(float(np.interp(10.0, *curve.T)), 3)
+        14.301
+    """
+    of, top = packets(scenario), highest_price(scenario)
+
+    def at(price: float) -> Outcome:
+        return run(of, np.full(scenario.hops, price))
+
+    high, low = np.linspace(0.1, 1.0, points // 2), np.geomspace(_LEAST_DRAWN, 0.1, points // 2)
+    found = [at(price) for price in (*high * top, *low[:-1] * top, 0.0)]
+    curve = [(float(one.energy.sum()), one.reward) for one in found]
+    if total < curve[-1][0]:
+        shares = balance(at, total, top)[1]
+        curve.append((total, sum(share * one.reward for share, one in shares)))
+    return np.array(sorted(curve))
 
 
 def myopic(scenario: Scenario, budget: Any, *, of: Packets | None = None) -> Optimum:

@@ -42,6 +42,8 @@ class Facts(NamedTuple):
     """D [F, 1, K]."""
     queued: Floats
     """Q [M, F, H, 1]."""
+    oldest: Floats
+    """Largest D in the flow's queue, 0 where it is empty [M, F, H, 1]."""
     rate: Floats
     """R [M, F, 1, 1]."""
 
@@ -65,8 +67,11 @@ def largest_weighted_delay(facts: Facts) -> Floats:
 
 
 def exponential_rule(facts: Facts) -> Floats:
-    """Return exp((D - mean D) / (1 + sqrt(mean D))) r / R, the mean over the flows' D."""
-    mean = facts.waited.mean(axis=0, keepdims=True)
+    """Return exp((D - mean) / (1 + sqrt(mean))) r / R; the mean is over the flows that hold packets
+    at the node, of the D of the oldest of each.
+    """
+    holding = np.maximum((facts.queued > 0).sum(axis=1, keepdims=True), 1)
+    mean = facts.oldest.sum(axis=1, keepdims=True) / holding  # [M, 1, H, 1]
     urgency = np.exp((facts.waited - mean) / (1.0 + np.sqrt(mean)))
     return np.asarray(urgency * facts.chance / facts.rate)
 
@@ -161,6 +166,7 @@ class PriorityScheduler:
             self._left,
             self._waited,
             queue.sum(axis=-1, keepdims=True).astype(np.float64),
+            np.where(queue > 0, self._waited, 0.0).max(axis=-1, keepdims=True),
             np.maximum(self._rate, 1e-6)[:, :, None, None],
         )
         priority = np.broadcast_to(self._priority(facts), queue.shape)

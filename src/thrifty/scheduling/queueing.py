@@ -92,7 +92,10 @@ class Sight:
 
 
 class View(NamedTuple):
-    """What a scheduler sees at the beginning of a slot."""
+    """What a scheduler sees at the beginning of a slot.
+
+    The arrays are the simulator's own and change with the next slot; only to be read.
+    """
 
     queue: Ints
     """Packets [M, F, H, K]."""
@@ -270,9 +273,16 @@ class Queues:
 
         Args:
             energy: of an attempt in each cell [M, F, H, K], in [0, 1] (not checked here).
+
+        Raises:
+            ValueError: another shape.
         """
         scenario = self.scenario
         energy = np.asarray(energy, dtype=np.float64)
+        if energy.shape != self._cells:
+            raise ValueError(
+                f"energies have the shape {self._cells} [M, F, H, K]; got {energy.shape}"
+            )
         chance = scenario.law.probability(energy, self._state_attenuation[..., None])
         self._successes.random(out=self._uniforms)
         arrived = scenario.arrivals.draw(self._now, self._arrivals)
@@ -313,7 +323,6 @@ class Queues:
         fixed = self._clock if self._clock is not None else 0
         free = self._start == "stationary" and self._clock is None
         self._now = draws if free else np.full(links[0], fixed)
-        self._now = self._now - self.sight.delay  # the slots that a delayed sight shows first
         if isinstance(channel, MarkovChannel):
             uniforms = self._draw_links()
             if self._start == "uniform":
@@ -325,9 +334,27 @@ class Queues:
         else:
             self.channel = channel.states_at[self._now % channel.period]
         self._past = [self.channel.copy()]
-        for _ in range(self.sight.delay):  # so that there is something to see from the first slot
-            self._move_channel()
+        for back in range(1, self.sight.delay + 1):  # what a delayed sight shows at first
+            self._past.insert(0, self._before(self._past[0], self._now - back))
         self._look()
+
+    def _before(self, after: Ints, slot: Ints) -> Ints:
+        """Draw the states in a slot [M] from those in the next one: the long-run chain backwards.
+
+        Draws come from the sight's own stream, so that all sights meet the same channel.
+        """
+        channel = self.scenario.channel
+        at = slot % channel.period
+        if not isinstance(channel, MarkovChannel):
+            return np.asarray(channel.states_at[at])
+        joint = channel.stationary()[at][..., None] * channel.by_slot()[at]
+        size = (*self._links, channel.states, channel.states)
+        into = np.swapaxes(np.broadcast_to(joint, size), -1, -2)  # [M, F, H, after, before]
+        law = np.take_along_axis(into, after[..., None, None], axis=-2)[..., 0, :].cumsum(axis=-1)
+        draws = self._sight_noise.random((self._links[0], 1, 1) if channel.common else self._links)
+        state = (law[..., :-1] <= draws[..., None] * law[..., -1:]).sum(axis=-1)
+        # A state that the long run never enters (a uniform start may be in one) was there before.
+        return np.where(law[..., -1] > 0, state, after)
 
     def _draw_links(self) -> Floats:
         channel = self.scenario.channel

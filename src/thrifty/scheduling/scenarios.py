@@ -11,9 +11,7 @@ Reference:
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 
 from thrifty.scheduling.arrivals import Arrivals
 from thrifty.scheduling.channels import Channel, MarkovChannel, piecewise
+from thrifty.scheduling.scenario_file import content_of
 from thrifty.scheduling.success import ExponentialLaw, OutageLaw, SuccessLaw, TanhLaw
 
 Floats = NDArray[np.float64]
@@ -41,6 +40,10 @@ LAWS: dict[str, type[Any]] = {
     "exponential": ExponentialLaw,
     "outage": OutageLaw,
 }
+
+
+_MOST_ATTEMPTS = 100_000
+_STRONGEST = 1e30  # attenuation that probabilities and prices can be computed with
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -78,22 +81,34 @@ class Scenario:
         flows = weights.size
         if weights.ndim != 1 or not flows or not np.all(np.isfinite(weights) & (weights >= 0)):
             raise ValueError("weights must be numbers >= 0, one for each flow")
-        attempts = np.asarray(self.attempts)
+        attempts = np.asarray(self.attempts, dtype=np.float64)
         if attempts.shape != (flows,) or np.any(attempts != np.round(attempts)):
             raise ValueError(f"attempts must be {flows} whole numbers, one for each flow")
         if attempts.min() < 1:
-            raise ValueError(f"a packet needs at least one attempt, got {attempts.min()}")
+            raise ValueError(f"a packet needs at least one attempt, got {attempts.min():g}")
+        if attempts.max() > _MOST_ATTEMPTS:
+            raise ValueError(f"attempts are at most {_MOST_ATTEMPTS}, got {attempts.max():g}")
         distances = np.asarray(self.distances, dtype=np.float64)
         if distances.ndim == 1:
             distances = distances[:, None]
-        if distances.ndim != 2 or len(distances) != flows or not np.all(distances > 0):
-            raise ValueError(f"distances must be positive, [{flows}] or [{flows}, hops]")
+        positive = np.all(np.isfinite(distances) & (distances > 0))
+        if distances.ndim != 2 or len(distances) != flows or not distances.size or not positive:
+            raise ValueError(
+                f"distances must be positive finite numbers, [{flows}] or [{flows}, hops]"
+            )
         if self.arrivals.flows != flows:
             raise ValueError(f"arrivals are for {self.arrivals.flows} flows, weights for {flows}")
         _check_links(self.channel, *distances.shape)
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "attempts", attempts.astype(np.int64))
         object.__setattr__(self, "distances", distances)
+        with np.errstate(over="ignore", under="ignore"):
+            attenuation = self.attenuation
+        if not np.all((attenuation > 1 / _STRONGEST) & (attenuation < _STRONGEST)):
+            raise ValueError(
+                f"an attenuation d^3 c must lie within 1e-30 and 1e30, got {attenuation.min():g} "
+                f"to {attenuation.max():g}: check distances and channel values"
+            )
         if self.budget is not None:
             object.__setattr__(self, "budget", node_budget(self.budget, distances.shape[1]))
 
@@ -131,12 +146,23 @@ class Scenario:
 
 
 def node_budget(budget: Any, hops: int) -> Floats:
-    """Return a budget for each node [hops] from one number or one for each.
+    """Return a budget for each node [hops].
+
+    Args:
+        budget: energy per slot, one number or one for each node; also as text: "10", "3,3,3".
+        hops: H.
 
     Raises:
-        ValueError: a negative budget, or another count of numbers.
+        ValueError: no numbers, a negative one, or another count of them.
     """
-    numbers = np.atleast_1d(np.asarray(budget, dtype=np.float64))
+    try:
+        parts = budget.split(",") if isinstance(budget, str) else budget
+        numbers = np.atleast_1d(np.asarray(parts, dtype=np.float64))
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(
+            f"the budget {budget!r} is not a number: give energy per slot, such as 10, "
+            "or one for each node, such as 3,3,3"
+        ) from None
     if numbers.shape not in ((1,), (hops,)):
         raise ValueError(f"a budget is one number, or one for each of {hops} nodes; got {budget}")
     if not np.all(np.isfinite(numbers)) or numbers.min() < 0:
@@ -274,7 +300,7 @@ CANONICAL = {"S1": _s1, "S2": _s2, "S3": _s3, "S4": _s4, "S5": _s5}
 def copies(users: int) -> Scenario:
     """Return S3 repeated to so many users (a multiple of 32), its budget growing with them.
 
-    The optimum grows in proportion as well.
+    The optimum grows in proportion as well. ``scenario("S3x64")`` is another way to name it.
     """
     if users < 1 or users % 32:
         raise ValueError(f"S3 repeats in blocks of 32 users, got {users}")
@@ -282,13 +308,15 @@ def copies(users: int) -> Scenario:
 
 
 def scenario(name: str) -> Scenario:
-    """Return the scenario of a name: S1 to S5, csi:SEED:USERS, or a TOML or JSON file.
+    """Return the scenario of a name: S1 to S5, S3xUSERS, csi:SEED:USERS, or a TOML or JSON file.
 
     Raises:
         ValueError: no such scenario, with the ways to name one.
     """
     if name in CANONICAL:
         return CANONICAL[name]()
+    if name.startswith("S3x") and name[3:].isdecimal():
+        return copies(int(name[3:]))
     if name.startswith("csi:"):
         parts = name.split(":")[1:]
         if len(parts) != 2 or not all(part.isdecimal() for part in parts):
@@ -297,44 +325,28 @@ def scenario(name: str) -> Scenario:
     path = Path(name)
     if not path.is_file():
         raise ValueError(
-            f"no scenario {name!r}: give {', '.join(CANONICAL)}, csi:SEED:USERS or a file"
+            f"no scenario {name!r}: give {', '.join(CANONICAL)}, S3xUSERS, csi:SEED:USERS or a file"
         )
     return load(path)
-
-
-_FIELDS = {"weights", "attempts", "distances", "arrivals", "channel"}
-_OPTIONAL = {"name", "budget", "law", "hidden"}
 
 
 def load(path: Path) -> Scenario:
     """Read a scenario from a TOML or JSON file.
 
     Its keys: ``weights``, ``attempts``, ``distances``, ``arrivals`` (``rates``, ``kind``),
-    ``channel`` (``values``, ``kernels``, ``cycle``), and if wanted ``budget``, ``law`` (tanh,
-    exponential, outage), ``hidden``, ``name``.
+    ``channel`` (``values``, ``kernels``, ``cycle``, ``common``), and if wanted ``budget``, ``law``
+    (tanh, exponential, outage), ``hidden``, ``name``.
 
     Raises:
-        ValueError: a file that does not hold a scenario, with its name.
+        ValueError: a file that does not hold a scenario, with its name and the key.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        unknown = set(content) - _FIELDS - _OPTIONAL
-        missing = _FIELDS - set(content)
-        if unknown or missing:
-            raise ValueError(
-                f"missing: {', '.join(sorted(missing)) or 'nothing'}; "
-                f"unknown: {', '.join(sorted(unknown)) or 'nothing'}"
-            )
-        law = content.pop("law", "tanh")
+        content = {"name": path.stem, "law": "tanh", **content_of(path)}
+        law = content.pop("law")
         if law not in LAWS:
             raise ValueError(f"the law is one of {', '.join(LAWS)}; got {law!r}")
-        channel = dict(content.pop("channel"))
-        channel["cycle"] = tuple(channel.get("cycle", (0,)))
         arrivals = Arrivals(**content.pop("arrivals"))
-        fields = {"name": path.stem, **content}
-        return Scenario(
-            arrivals=arrivals, channel=MarkovChannel(**channel), law=LAWS[law](), **fields
-        )
-    except (ValueError, TypeError, KeyError) as problem:
+        channel = MarkovChannel(**content.pop("channel"))
+        return Scenario(arrivals=arrivals, channel=channel, law=LAWS[law](), **content)
+    except ValueError as problem:
         raise ValueError(f"{path} is not a scenario: {problem}") from problem

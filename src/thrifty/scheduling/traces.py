@@ -1,9 +1,13 @@
 """Recorded channels and arrivals: reading them, fitting chains to them, scenarios that replay them.
 
-Channel logs are CSV files with the columns ``Timestamp`` (to the second) and ``CQI`` (channel
-quality indicator, 0 to 15); event counts are CSV files with the columns ``timestamp`` and
-``value``. The package ships none. A scenario that pairs the two has sources that do not belong
-together and should be labelled so.
+Channel logs are CSV files with the columns ``Timestamp`` (to the second, 2019.12.16_13.40.04) and
+``CQI`` (channel quality indicator, 0 to 15); event counts are CSV files with the columns
+``timestamp`` (2015-02-26 21:42:53, evenly spaced) and ``value``. The package ships none. A scenario
+that pairs the two has sources that do not belong together and should be labelled so.
+
+A second with a value is a slot. Loggers skip a second now and then (one in ten of the 5G dataset):
+up to ``LONGEST_STEP`` seconds from one value to the next are one slot as well. Where more pass, the
+log breaks: it is read as several stretches, and no transition is counted from one to the next.
 
 Reference:
     The formats are those of the 5G production dataset (Raca et al., MMSys 2020) and of the Numenta
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import datetime
 import io
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,29 +37,37 @@ Ints = NDArray[np.int64]
 
 CLASSES = (13, 10, 7)
 """Least CQI of the classes 0, 1 and 2; class 3 is below."""
+LONGEST_STEP = 5
+"""Seconds from one value of a log to the next that still are one slot."""
+_CLOCK = "%Y.%m.%d_%H.%M.%S"
+_MISSING = ("", "-")
 _HIGHEST_CQI = 15
 _COMPANIES = ("CRM", "IBM", "UPS", "KO")
 _SHARES = (1, 1, 1, 3)  # KO is mentioned three times as often as suits one user
 
 
-def read_cqi(path: Path, *, drop_missing: bool = False) -> Ints:
+def read_cqi(path: Path, *, drop_missing: bool = False) -> list[Ints]:
     """Return the CQI of a log, one value for each second that it has (the last of that second).
 
     Args:
         path: a CSV file.
         drop_missing: leave rows without a CQI out instead of refusing the file.
 
+    Returns:
+        The log's unbroken stretches in order [T] each, mostly a single one.
+
     Raises:
-        ValueError: a column or a value is missing, or is no CQI; with file and row.
+        ValueError: no CSV file; a column, a time or a value is missing, the time goes back, or a
+            value is no CQI; with file and row.
     """
     with path.open(encoding="utf-8", newline="") as lines:
         log = _cqi(lines, str(path), drop_missing)
-    if not len(log):
+    if not log:
         raise ValueError(f"{path} has no row with a CQI")
     return log
 
 
-def read_cqi_logs(path: Path, *, drop_missing: bool = False) -> dict[str, Ints]:
+def read_cqi_logs(path: Path, *, drop_missing: bool = False) -> dict[str, list[Ints]]:
     """Return all logs of a folder or a zip archive by their path in it, sorted.
 
     With ``drop_missing`` a log without any CQI is left out as well.
@@ -62,7 +75,7 @@ def read_cqi_logs(path: Path, *, drop_missing: bool = False) -> dict[str, Ints]:
     Raises:
         ValueError: as in :func:`read_cqi`, or no CSV file there.
     """
-    found: dict[str, Ints] = {}
+    found: dict[str, list[Ints]] = {}
     if path.is_dir():
         for file in sorted(path.rglob("*.csv")):
             with file.open(encoding="utf-8", newline="") as lines:
@@ -78,36 +91,68 @@ def read_cqi_logs(path: Path, *, drop_missing: bool = False) -> dict[str, Ints]:
                         found[name] = _cqi(text, f"{path}:{name}", drop_missing)
     else:
         raise ValueError(f"{path} is neither a folder nor a zip archive")
-    found = {name: log for name, log in found.items() if len(log) or not drop_missing}
-    if not found or not all(map(len, found.values())):
+    found = {name: log for name, log in found.items() if log or not drop_missing}
+    if not found or not all(found.values()):
         raise ValueError(f"{path} holds no CSV file with a CQI, or one without")
     return found
 
 
-def _cqi(lines: Iterable[str], name: str, drop_missing: bool) -> Ints:
-    seconds: dict[str, int] = {}  # in the order of the file
+def _cqi(lines: Iterable[str], name: str, drop_missing: bool) -> list[Ints]:
+    stretches: list[list[int]] = []
+    last, before = "", datetime.datetime.min
     for row, (time, text) in _columns(lines, name, "Timestamp", "CQI"):
-        if drop_missing and text in ("", "-"):
+        if text in _MISSING and drop_missing:
             continue
-        value = _number(text, name, row, "CQI")
+        hint = "; drop_missing=True leaves such rows out" if text in _MISSING else ""
+        value = _number(text, f"{name}, row {row}: CQI", hint)
         if not 0 <= value <= _HIGHEST_CQI:
             raise ValueError(f"{name}, row {row}: a CQI lies in 0..{_HIGHEST_CQI}, got {text}")
-        seconds[time] = value
-    return np.array(list(seconds.values()), dtype=np.int64)
+        if time == last:
+            stretches[-1][-1] = value
+            continue
+        try:
+            now = datetime.datetime.strptime(time, _CLOCK)
+        except ValueError:
+            said = repr(time) if time else "nothing"
+            raise ValueError(
+                f"{name}, row {row}: Timestamp is like 2019.12.16_13.40.04, got {said}"
+            ) from None
+        if now < before:
+            raise ValueError(f"{name}, row {row}: the time goes back, from {last} to {time}")
+        if not stretches or now - before > datetime.timedelta(seconds=LONGEST_STEP):
+            stretches.append([])
+        stretches[-1].append(value)
+        last, before = time, now
+    return [np.array(stretch, dtype=np.int64) for stretch in stretches]
 
 
 def read_counts(path: Path) -> Ints:
-    """Return the event counts of a file, one for each row.
+    """Return the event counts of a file, one for each row [T].
 
     Raises:
-        ValueError: a column or a value is missing, or is no whole number >= 0; with file and row.
+        ValueError: no CSV file; a column, a time or a value is missing, the rows are not evenly
+            spaced in time, or a value is no whole number >= 0; with file and row.
     """
+    counts: list[int] = []
+    times: list[datetime.datetime] = []
     with path.open(encoding="utf-8", newline="") as lines:
-        counts = []
-        for row, (_, text) in _columns(lines, str(path), "timestamp", "value"):
-            counts.append(_number(text, str(path), row, "value"))
+        for row, (time, text) in _columns(lines, str(path), "timestamp", "value"):
+            counts.append(_number(text, f"{path}, row {row}: value"))
             if counts[-1] < 0:
                 raise ValueError(f"{path}, row {row}: a count is at least 0, got {text}")
+            try:
+                times.append(datetime.datetime.fromisoformat(time))
+                uneven = len(times) > 2 and times[-1] - times[-2] != times[1] - times[0]
+            except (ValueError, TypeError):  # the latter: a time zone here and none there
+                said = repr(time) if time else "nothing"
+                raise ValueError(
+                    f"{path}, row {row}: timestamp is like 2015-02-26 21:42:53, got {said}"
+                ) from None
+            if uneven:
+                raise ValueError(
+                    f"{path}, row {row}: {times[-1] - times[-2]} after the row before, but the "
+                    f"first two rows are {times[1] - times[0]} apart: counts are evenly spaced"
+                )
     if not counts:
         raise ValueError(f"{path} has no rows")
     return np.array(counts, dtype=np.int64)
@@ -116,25 +161,25 @@ def read_counts(path: Path) -> Ints:
 def _columns(
     lines: Iterable[str], name: str, *columns: str
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
-    reader = csv.DictReader(lines)
-    missing = [one for one in columns if one not in (reader.fieldnames or [])]
-    if missing:
-        raise ValueError(f"{name} has no column {', '.join(missing)}")
-    for row, entries in enumerate(reader, start=2):  # row 1 is the heading
-        yield row, tuple((entries[one] or "").strip() for one in columns)
+    try:
+        reader = csv.DictReader(lines)
+        missing = [one for one in columns if one not in (reader.fieldnames or [])]
+        if missing:
+            raise ValueError(f"{name} has no column {', '.join(missing)}")
+        for row, entries in enumerate(reader, start=2):  # row 1 is the heading
+            yield row, tuple((entries[one] or "").strip() for one in columns)
+    except (UnicodeDecodeError, csv.Error) as problem:
+        raise ValueError(f"{name} is no CSV file in UTF-8: {problem}") from None
 
 
-def _number(text: str, name: str, row: int, column: str) -> int:
+def _number(text: str, place: str, hint: str = "") -> int:
     try:
         value = float(text)
         if value != round(value):
             raise ValueError
     except (ValueError, OverflowError):
-        said = f"got {text!r}" if text not in ("", "-") else "it is missing"
-        raise ValueError(
-            f"{name}, row {row}: {column} must be a whole number, {said}"
-            + ("; drop_missing=True leaves such rows out" if column == "CQI" else "")
-        ) from None
+        said = "it is missing" if text in _MISSING else f"got {text!r}"
+        raise ValueError(f"{place} must be a whole number, {said}{hint}") from None
     return int(value)
 
 
@@ -248,9 +293,9 @@ def fitted(scenario: Scenario, *, logs: Sequence[Sequence[Ints]], counts: Ints) 
 def public_traces(folder: Path, *, slots: int = 3000) -> tuple[Scenario, Scenario]:
     """Return a scenario of recorded traffic on recorded channels, and its chain fitted before.
 
-    Tweets that mention four companies arrive over the four longest logs of the 5G dataset. The last
-    ``slots`` slots of each record are replayed, all that came before is fitted on. The two sources
-    have nothing to do with each other.
+    Tweets that mention four companies arrive over the four longest unbroken stretches of the 5G
+    dataset. The last ``slots`` slots of each record are replayed, all that came before is fitted
+    on. The two sources have nothing to do with each other.
 
     Args:
         folder: holds ``5g/5G-production-dataset.zip`` and ``tweets/Twitter_volume_*.csv``.
@@ -265,7 +310,8 @@ def public_traces(folder: Path, *, slots: int = 3000) -> tuple[Scenario, Scenari
     if missing:
         raise ValueError(f"the public traces need {missing[0]}")
     logs = read_cqi_logs(archive, drop_missing=True)
-    longest = [classes(log) for log in sorted(logs.values(), key=len)[-len(files) :]]
+    stretches = sorted((one for log in logs.values() for one in log), key=len)
+    longest = [classes(stretch) for stretch in stretches[-len(files) :]]
     tweets = [read_counts(file) // share for file, share in zip(files, _SHARES, strict=True)]
     shortest = min(map(len, [*longest, *tweets]))
     if not 0 < slots < shortest:

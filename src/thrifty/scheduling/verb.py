@@ -13,23 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thrifty.scheduling import hidden, optimum
-from thrifty.scheduling.scenarios import Scenario, node_budget, scenario
-
-
-def budget_of(text: str, hops: int) -> NDArray[np.float64]:
-    """Return a budget for each node from "10" or "3,3,3".
-
-    Raises:
-        ValueError: no numbers, a negative one, or another count of them.
-    """
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(
-            f"the budget {text!r} is not a number: give energy per slot, such as 10, "
-            "or one for each node, such as 3,3,3"
-        ) from None
-    return node_budget(numbers if len(numbers) > 1 else numbers[0], hops)
+from thrifty.scheduling.scenarios import Scenario, scenario
 
 
 def answer(name: str, budget: str | None) -> dict[str, Any]:
@@ -45,7 +29,7 @@ def answer(name: str, budget: str | None) -> dict[str, Any]:
         return {"scenario": of.name, "frontier": points}
     return {
         "scenario": of.name,
-        **_entry(of, optimum.solve(of, budget_of(budget, of.hops))),
+        **_entry(of, optimum.solve(of, budget)),
     }
 
 
