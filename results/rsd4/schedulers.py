@@ -1,4 +1,4 @@
-"""The schedulers that practitioners use, and planners, on the canonical scenarios, without learning.
+"""The schedulers that practitioners use, and planners, on the canonical scenarios.
 
     python results/rsd4/schedulers.py [--only S1 S2] [--processes 1]
 
@@ -30,9 +30,10 @@ from thrifty.scheduling import optimum
 from thrifty.scheduling.baselines import DriftPlusPenalty, lineup
 from thrifty.scheduling.measurement import Measured, measure
 from thrifty.scheduling.multiplier import Calibration
+from thrifty.scheduling.queueing import Sight
 from thrifty.scheduling.scenarios import Scenario, scenario
 from thrifty.scheduling.schedulers import Scheduler, TableScheduler
-from thrifty.scheduling.sight import Sight
+from thrifty.scheduling.sight import sight_of
 
 ENVIRONMENTS, WARM_UP = 400, 300
 SLOTS = {"S3": 300}  # that count, 1,000 elsewhere: what scatters less needs fewer
@@ -43,17 +44,12 @@ PATIENCE = (5.0, 15.0, 50.0, 150.0)  # V, in budgets
 TRIALS, CLOSE = 8, 0.002  # of the budget told; a gap that is not made smaller
 
 
-def sight_of(of: Scenario) -> Sight:
-    """Return what is seen of the channel."""
-    return Sight(kind="hidden" if of.hidden else "full")
-
-
 def tasks(only: list[str]) -> list[Task]:
     """Return what is to be measured."""
     return [
         {"scenario": name, "scheduler": scheduler}
         for name in only
-        for scheduler in lineup(scenario(name), sight=sight_of(scenario(name)))
+        for scheduler in lineup(scenario(name), sight=sight_of("own", scenario(name)))
     ]
 
 
@@ -71,7 +67,7 @@ def calibrated(of: Scenario, make: Any) -> tuple[np.ndarray, float]:
     reached = {}
     for _ in range(TRIALS):
         told = of.budget / search.prices
-        found = play(of, make(told), TUNING_SLOTS, TRAINING_SEED, sight_of(of))
+        found = play(of, make(told), TUNING_SLOTS, TRAINING_SEED, sight_of("own", of))
         search.count(found.energy)
         reached[tuple(told)] = found.throughput / optimum.solve(of, found.energy).optimum
         if search.gap(found.energy) < CLOSE:
@@ -83,8 +79,8 @@ def calibrated(of: Scenario, make: Any) -> tuple[np.ndarray, float]:
 
 
 def tuned(of: Scenario, name: str) -> tuple[Scheduler, np.ndarray, float | str]:
-    """Return a scheduler with its knobs set, the budget that it is told [H], and V if it has one."""
-    make = lineup(of, sight=sight_of(of))[name]
+    """Return a scheduler with its knobs set, the budget it is told [H], and V if it has one."""
+    make = lineup(of, sight=sight_of("own", of))[name]
     if name in EXACT:
         return make(of.budget), of.budget, ""
     if name != "drift plus penalty":
@@ -105,7 +101,7 @@ def work(task: Task) -> Task:
     of = scenario(task["scenario"])
     scheduler, told, v = tuned(of, task["scheduler"])
     slots = SLOTS.get(of.name, 1000)
-    found = play(of, scheduler, slots, TEST_SEED, sight_of(of))
+    found = play(of, scheduler, slots, TEST_SEED, sight_of("own", of))
     best, there = optimum.solve(of, of.budget).optimum, optimum.solve(of, found.energy)
     beside = play(of, TableScheduler(of, there), slots, TEST_SEED, Sight())
     # What the energies of the two differ by is charged, node by node.

@@ -114,7 +114,7 @@ def test_every_node_has_its_price() -> None:
     assert TrainedScheduler(experiment, [1, 2, 3]).multiplier.tolist() == [1.0, 2.0, 3.0]
 
 
-@pytest.mark.parametrize("given", [-1.0, 0.0, float("nan"), [1.0, 2.0]])
+@pytest.mark.parametrize("given", [-1.0, 0.0, float("nan"), [1.0, 2.0], "low"])
 def test_a_price_that_is_none_is_refused(given: Any, folder: Path) -> None:
     with pytest.raises(ValueError, match="a multiplier is a number > 0, or one for each of 1 node"):
         load_scheduler(folder, multiplier=given)

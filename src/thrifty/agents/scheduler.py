@@ -135,10 +135,14 @@ class TrainedScheduler(PolicyScheduler):
 
 
 def _price(multiplier: Any, hops: int) -> Any:
-    given = np.atleast_1d(np.asarray(multiplier, dtype=np.float64))
-    if given.shape not in ((1,), (hops,)) or not np.all(np.isfinite(given) & (given > 0)):
+    try:
+        given = np.atleast_1d(np.asarray(multiplier, dtype=np.float64))
+        fits = given.shape in ((1,), (hops,)) and bool(np.all(np.isfinite(given) & (given > 0)))
+    except (ValueError, TypeError):
+        fits = False
+    if not fits:
         raise ValueError(
-            f"a multiplier is a number > 0, or one for each of {hops} nodes; got {multiplier}"
+            f"a multiplier is a number > 0, or one for each of {hops} nodes; got {multiplier!r}"
         )
     return np.broadcast_to(given, (hops,)).copy()
 
