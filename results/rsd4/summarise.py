@@ -325,8 +325,9 @@ def main() -> None:
     ppo: list[Row] = [{**row, "recipe": "ppo"} for row in read(folder / "recurrent_ppo.csv")]
     rules = read(folder / "schedulers.csv")
     anchors = next(iter(read(folder / "anchors.csv")), None)
-    machine, hours = circumstances(folder)
-    spent = "" if hours is None else f" Processor hours of all rows: {hours:.2f}."
+    machine, _ = circumstances(folder)
+    hours = sum(float(row["cpu_seconds"]) for row in [*rows, *ppo]) / 3600
+    spent = f" Processor hours of all trainings: {hours:.2f}." if hours else ""
     text = ["# RSD4: what our runs say", "", f"Hardware: {machine}.{spent}", ""]
     text += [*table([*rows, *ppo], anchors), *plainly(rows, anchors, rules)]
     text += beside(rules, rows) if rules else []

@@ -132,6 +132,16 @@ def test_the_table_beside_a_hidden_channel_sees_it() -> None:
     assert found["paired"] == pytest.approx(found["of_optimum_at_energy"], abs=0.02)
 
 
+def test_a_policy_that_spends_nothing_is_tested_too() -> None:
+    of = scenario("S1")
+    assessment = Assessment(of, Sight(), of.budget, seed=3)
+    found = None
+    while found is None:
+        found = assessment.test(ConstantScheduler(of, 0.0), 20)  # type: ignore[arg-type]
+    assert (found["throughput"], found["of_optimum"], found["of_optimum_at_energy"]) == (0, 0, 0)
+    assert (found["energy"], found["off_budget"]) == ([0.0], 1.0)
+
+
 def test_a_stopped_run_is_resumed_from_its_folder(tmp_path: Path) -> None:
     config = rsd4.s1(steps=30)
     learner = dataclasses.replace(config.algorithm, width=6, sequences=2, rows=32)

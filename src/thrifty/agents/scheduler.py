@@ -95,16 +95,15 @@ class TrainedScheduler(PolicyScheduler):
         with ExitStack() as stack:
             bar = stack.enter_context(ProgressBar(blocks)) if progress_bar else None
             for done in range(1, blocks + 1):
-                try:
-                    found = assessment.test(self, episodes)
-                except ZeroDivisionError:
-                    raise ValueError(
-                        f"at the multiplier {_listed(self.multiplier, '.4g')} no energy is spent, "
-                        "so there is nothing to compare: give a smaller one"
-                    ) from None
+                found = assessment.test(self, episodes)
                 if bar is not None and bar.due < float("inf"):
                     bar.show(done)
         assert found is not None
+        if not any(found["energy"]):
+            raise ValueError(
+                f"at the multiplier {_listed(self.multiplier, '.4g')} no energy is spent, "
+                "so there is nothing to compare: give a smaller one"
+            )
         return SchedulerEvaluation(
             episodes=found["episodes"],
             throughput=found["throughput"],

@@ -16,7 +16,7 @@ At the end the price is calibrated on training episodes, and the policy tested o
 optimal table. ``thrifty optimum S1`` prints the optimum alone.
 
 The times below are of the processor (Intel Xeon, one thread) for a whole run of 5,000 slots with
-calibration and test.
+calibration and test, over the seeds of results/rsd4/training.csv.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def sd3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") ->
 def rtd3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """RSD4 without the softmax operator: the value of one smoothed sample.
 
-    Time: 2.3 minutes on S1, 4.8 on S5.
+    Time: 2.3 to 2.5 minutes on S1, 4.7 to 5.6 on S5.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
@@ -152,7 +152,7 @@ def rtd3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -
 def td3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Neither recurrence nor softmax: one actor, two critics.
 
-    Time: 0.8 minutes on S1, 1.7 on S5.
+    Time: 0.7 to 0.8 minutes on S1, 1.2 to 1.7 on S5.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
@@ -165,7 +165,7 @@ def td3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") ->
 def ddpg(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """One actor, one critic, the value of what the actor proposes.
 
-    Time: 0.5 minutes on S1, 1.1 on S5.
+    Time: 0.5 to 0.6 minutes on S1, 0.9 to 1.1 on S5.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
@@ -181,7 +181,7 @@ def ddpg(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -
 def whole(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """RSD4 with one worth for all energies of a user, as in the paper.
 
-    Time: 2.2 minutes on S1, 5.7 on S5.
+    Time: 2.2 to 2.3 minutes on S1, 5.7 to 6.2 on S5.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
@@ -196,7 +196,7 @@ def published(
 ) -> SchedulingConfig:
     """The same with the published code's pairing, which crosses the sequences of a batch.
 
-    Time: 2.4 minutes on S1, 6.7 on S5.
+    Time: 2.4 to 2.5 minutes on S1, 6.3 to 7.2 on S5.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
@@ -214,7 +214,8 @@ def sparse(
 ) -> SchedulingConfig:
     """RSD4 whose networks are sparse from the first step, for a small base station.
 
-    Time: 4.3 minutes on S1 without calibration and test, by 400 of its slots.
+    Time: a whole run was not measured; an update takes as long as a dense one of its width
+    (benchmarks/README.md), which is twice that of the other recipes.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.

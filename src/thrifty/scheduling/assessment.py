@@ -142,6 +142,7 @@ class Assessment:
         # Both play the same randomness; what little their energies differ is charged, node by node.
         short = each - beside - (spent - beside_spent) @ best.multiplier
         error = float(short.std(ddof=1) / math.sqrt(len(short))) if len(short) > 1 else 0.0
+        there = max(best.optimum, 1e-300)  # 0 for a policy that spends nothing
         at_budget = optimum.solve(self._scenario, self._budget).optimum
         delivered = _mean(self._own, "delivered")
         missed = _mean(self._own, "missed")
@@ -156,9 +157,9 @@ class Assessment:
             "optimum": at_budget,
             "optimum_at_energy": best.optimum,
             "of_optimum": float(each.mean()) / at_budget,
-            "of_optimum_at_energy": float(each.mean()) / best.optimum,
-            "paired": 1.0 + float(short.mean()) / best.optimum,
-            "paired_error": error / best.optimum,
+            "of_optimum_at_energy": float(each.mean()) / there,
+            "paired": 1.0 + float(short.mean()) / there,
+            "paired_error": error / there,
             "table_throughput": float(beside.mean()),
             "miss_ratio": ratio.tolist(),
             "delays": (counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1e-300)).tolist(),
