@@ -1,11 +1,13 @@
 """RecurrentPPO of sb3-contrib on the same scenarios, as an outside anchor.
 
-    python results/rsd4/recurrent_ppo.py [--minutes 10] [--seeds 3]
+    python results/rsd4/recurrent_ppo.py [--minutes 10] [--seeds 3] [--processes 1]
+    python results/rsd4/recurrent_ppo.py --tune
 
 It sees all users at once and gives all energies at once. The price of energy starts at the exact
 optimum's and moves after every rollout to meet the budget. Afterwards a factor on the energies of
 each node is calibrated on 2,000 episodes with training seeds, and it is tested once like our
-agents. Writes recurrent_ppo.csv. Needs the extra rsd4 (sb3-contrib).
+agents. Its settings are those of SETTINGS that did best on seed 100 of S1 and S5, 4 minutes each.
+Writes recurrent_ppo.csv, or recurrent_ppo_settings.csv. Needs the extra rsd4 (sb3-contrib).
 """
 
 from __future__ import annotations
@@ -37,6 +39,16 @@ ENVIRONMENTS, EPISODE, ROLLOUT = 16, 100, 100
 RATE = 0.05  # of the price, on the logarithm
 CALIBRATION, TRIALS = 2000, 10  # episodes of each trial of the factors
 CLOSE = 0.003  # of the budget: a trial that is not tried again
+TUNING_SEED, TUNING_MINUTES = 100, 4.0
+SETTINGS: dict[str, dict[str, float]] = {
+    "defaults": {},
+    "narrow": {"log_std_init": -1.0},
+    "narrow fast": {"log_std_init": -1.0, "learning_rate": 1e-3},
+    "narrow thorough": {"log_std_init": -1.0, "n_epochs": 10},
+    "narrow fast short-sighted": {"log_std_init": -1.0, "learning_rate": 1e-3, "gae_lambda": 0.8},
+    "narrower fast": {"log_std_init": -2.0, "learning_rate": 1e-3},
+}
+CHOSEN = "narrow fast"
 
 
 class Environments(VecEnv):
@@ -155,17 +167,24 @@ class PPOScheduler:
         """The policy sees queues alone."""
 
 
-def work(seconds: float, task: Task) -> Task:
+def train(of: Scenario, seed: int, settings: dict[str, float], seconds: float) -> RecurrentPPO:
+    """Train for so many seconds of the processor."""
+    best = optimum.solve(of, of.budget)
+    environments = Environments(of, best.multiplier, 1000 * (seed + 1))
+    rest = {"n_epochs": 4, "learning_rate": 3e-4, "log_std_init": 0.0, **settings}
+    policy = {"lstm_hidden_size": 64, "net_arch": [64], "log_std_init": rest.pop("log_std_init")}
+    model = RecurrentPPO(
+        "MlpLstmPolicy", environments, n_steps=ROLLOUT, batch_size=400, gamma=0.95, seed=seed,
+        device="cpu", policy_kwargs=policy, **rest,  # type: ignore[arg-type]
+    )  # fmt: skip
+    return model.learn(10**9, callback=Ascend(environments, of.budget, seconds))
+
+
+def work(minutes: float, task: Task) -> Task:
     """Train, calibrate, test."""
     torch.set_num_threads(1)
-    of = scenario(task["scenario"])
-    best = optimum.solve(of, of.budget)
-    environments = Environments(of, best.multiplier, 1000 * (task["seed"] + 1))
-    model = RecurrentPPO(
-        "MlpLstmPolicy", environments, n_steps=ROLLOUT, batch_size=400, n_epochs=4, gamma=0.95,
-        seed=task["seed"], device="cpu", policy_kwargs={"lstm_hidden_size": 64, "net_arch": [64]},
-    )  # fmt: skip
-    model.learn(10**9, callback=Ascend(environments, of.budget, seconds))
+    of, chosen = scenario(task["scenario"]), SETTINGS[task.get("settings", CHOSEN)]
+    model = train(of, task["seed"], chosen, 60 * minutes)
     sight = Sight(kind="hidden" if of.hidden else "full")
     assessment = Assessment(of, sight, of.budget, 500_000 + task["seed"])
     search = Calibration(of.budget, np.ones(of.hops), 1e3)  # of 1 / factor, as of a price
@@ -183,7 +202,7 @@ def work(seconds: float, task: Task) -> Task:
     names = ("throughput", "off_budget", "of_optimum", "of_optimum_at_energy", "paired")
     return {
         "slots": model.num_timesteps,
-        "cpu_seconds": round(seconds, 1),
+        "cpu_seconds": round(60 * minutes, 1),
         "energy": json.dumps([round(one, 4) for one in found["energy"]]),
         **{name: round(found[name], 5) for name in names},
     }
@@ -196,16 +215,23 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, default=HERE)
+    parser.add_argument("--tune", action="store_true", help="try SETTINGS instead")
     options = parser.parse_args()
+    run = partial(complete, processes=options.processes)
+    if options.tune:
+        tries = [
+            {"settings": name, "scenario": where, "seed": TUNING_SEED}
+            for name in SETTINGS
+            for where in ("S1", "S5")
+        ]
+        run(options.out / "recurrent_ppo_settings.csv", tries, partial(work, TUNING_MINUTES))
+        return
     tasks = [
         {"scenario": name, "seed": seed}
         for seed in range(options.seeds)
         for name in ("S1", "S2", "S5")
     ]
-    complete(
-        options.out / "recurrent_ppo.csv", tasks, partial(work, 60 * options.minutes),
-        processes=options.processes,
-    )  # fmt: skip
+    run(options.out / "recurrent_ppo.csv", tasks, partial(work, options.minutes))
 
 
 if __name__ == "__main__":

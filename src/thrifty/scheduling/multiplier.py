@@ -124,8 +124,9 @@ class Multiplier:
 class Calibration:
     """The search for the price at which a frozen policy spends the budget.
 
-    Secants of log energy over log price, each node with its own slope; trials are measured from
-    outside. Of those that count, the one that missed the budget least is kept.
+    Broyden's method on log energies over log prices (for one node: secants); what is spent at one
+    node moves with the price at every other. Trials are measured from outside. Of those that count,
+    the one that missed the budget least is kept.
 
     Args:
         budget: E_0 [H].
@@ -137,7 +138,7 @@ class Calibration:
         self._budget, self._top = budget, top
         self.prices = np.maximum(np.array(prices), top * 1e-6)
         """To be tried next, or the best after `settle` [H]."""
-        self._slope = np.full(len(budget), -1.0)
+        self._slopes = -np.eye(len(budget))
         self._last: tuple[Floats, Floats] | None = None
         self._best, self._least = self.prices.copy(), math.inf
 
@@ -159,20 +160,30 @@ class Calibration:
         log_energy, log_price = np.log(np.maximum(energy, 1e-9)), np.log(self.prices)
         if self._last is not None:
             rise, run = log_energy - self._last[0], log_price - self._last[1]
-            steep = np.abs(run) > _LEAST_RUN
-            slope = np.where(steep, rise / np.where(steep, run, 1.0), self._slope)
-            self._slope = np.clip(slope, -_STEEPEST, -_FLATTEST)
+            if np.max(np.abs(run)) > _LEAST_RUN:
+                unforeseen = rise - self._slopes @ run
+                self._slopes += np.outer(unforeseen, run) / (run @ run)
+                own = np.clip(np.diag(self._slopes), -_STEEPEST, -_FLATTEST)
+                np.fill_diagonal(self._slopes, own)
         self._last = log_energy, log_price
         missing = np.log(self._budget) - log_energy
-        move = np.clip(missing / self._slope, -_LONGEST_MOVE, _LONGEST_MOVE)
+        move = np.clip(self._towards(missing), -_LONGEST_MOVE, _LONGEST_MOVE)
         self.prices = np.clip(self.prices * np.exp(move), self._top * 1e-6, self._top)
+
+    def _towards(self, missing: Floats) -> Floats:
+        alone = np.asarray(missing / np.diag(self._slopes))
+        try:
+            together: Floats = np.asarray(np.linalg.solve(self._slopes, missing), dtype=np.float64)
+        except np.linalg.LinAlgError:
+            return alone
+        return together if together @ alone > 0 else alone  # never against all that is missing
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that affects the future."""
         last = None if self._last is None else [self._last[0].copy(), self._last[1].copy()]
         return {
             "prices": self.prices.copy(),
-            "slope": self._slope.copy(),
+            "slopes": self._slopes.copy(),
             "last": last,
             "best": self._best.copy(),
             "least": self._least,
@@ -180,7 +191,7 @@ class Calibration:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a stored state."""
-        self.prices, self._slope = np.array(state["prices"]), np.array(state["slope"])
+        self.prices, self._slopes = np.array(state["prices"]), np.array(state["slopes"])
         last = state["last"]
         self._last = None if last is None else (np.array(last[0]), np.array(last[1]))
         self._best, self._least = np.array(state["best"]), state["least"]
