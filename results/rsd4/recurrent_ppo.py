@@ -44,11 +44,9 @@ SETTINGS: dict[str, dict[str, float]] = {
     "defaults": {},
     "narrow": {"log_std_init": -1.0},
     "narrow fast": {"log_std_init": -1.0, "learning_rate": 1e-3},
-    "narrow thorough": {"log_std_init": -1.0, "n_epochs": 10},
     "narrow fast short-sighted": {"log_std_init": -1.0, "learning_rate": 1e-3, "gae_lambda": 0.8},
-    "narrower fast": {"log_std_init": -2.0, "learning_rate": 1e-3},
 }
-CHOSEN = "narrow fast"
+CHOSEN = "narrow fast short-sighted"
 
 
 class Environments(VecEnv):

@@ -217,3 +217,19 @@ def test_an_agent_is_no_scheduler(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=r"is a run of rlx2\.td3, which does not schedule"):
         load_scheduler(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "calibration", "test"),
+    [
+        (rsd4.s1(), 2_000, 400),
+        (rsd4.sd3("S4"), 4_000, 4_000),  # an episode's energy varies by 11 %
+        (rsd4.s5(steps=10_000), 8_000, 8_000),  # 17 %
+        (rsd4.s5(steps=500), 800, 800),  # a try
+        (rsd4.s1(steps=20), 100, 100),
+    ],
+)
+def test_short_runs_are_measured_on_fewer_episodes(
+    config: SchedulingConfig, calibration: int, test: int
+) -> None:
+    assert (config.calibration_episodes, config.test_episodes) == (calibration, test)

@@ -13,7 +13,8 @@
 With ``--mode conditioned`` one policy is trained for all prices of energy, and yields the
 whole trade-off curve; ``ascent`` (dual ascent) and ``bisection`` move one price to meet the budget.
 At the end the price is calibrated on training episodes, and the policy tested once beside the exact
-optimal table. ``thrifty optimum S1`` prints the optimum alone.
+optimal table; a run of fewer slots is a try, and is measured on fewer episodes in proportion.
+``thrifty optimum S1`` prints the optimum alone.
 
 The times below are of the processor (Intel Xeon, one thread) for a whole run of 5,000 slots with
 calibration and test, over the seeds of results/rsd4/training.csv.
@@ -50,20 +51,22 @@ _ENVIRONMENTS = {"S1": 8, "S2": 8, "S3": 2, "S4": 8, "S5": 8}
 _PREDICTION = {"S2": 1.0}
 # Where one episode's energy varies by over 10 %: so many that its mean is good to 0.3 %.
 _MEASURED = {"S4": 4_000, "S5": 8_000}
+_FEWEST = 100  # episodes
 STEPS = 5_000
 """Slots of a run, unless said otherwise."""
 
 
 def _config(scenario: str, steps: int, mode: Mode, **learner: Any) -> SchedulingConfig:
     prediction = _PREDICTION.get(scenario, 0.0) if learner.get("recurrent", True) else 0.0
+    part = min(1.0, steps / STEPS)
     return SchedulingConfig(
         scenario=scenario,
         steps=steps,
         algorithm=RSD4Config(**{"prediction": prediction, **learner}),
         multiplier=MultiplierConfig(mode=mode),
         environments=_ENVIRONMENTS.get(scenario, 8),
-        calibration_episodes=_MEASURED.get(scenario, 2_000),
-        test_episodes=_MEASURED.get(scenario, 400),
+        calibration_episodes=max(_FEWEST, round(part * _MEASURED.get(scenario, 2_000))),
+        test_episodes=max(_FEWEST, round(part * _MEASURED.get(scenario, 400))),
     )
 
 
