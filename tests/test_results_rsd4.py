@@ -24,6 +24,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     monkeypatch.syspath_prepend(str(SCRIPTS))
     for name in (
         "measure",
+        "recurrent_ppo",
         "schedulers",
         "summarise",
         "train",
@@ -46,7 +47,7 @@ def row(recipe: str, scenario: str, seed: int, throughput: float, energy: float)
     return {
         "recipe": recipe, "scenario": scenario, "seed": str(seed), "agent": "RSD4",
         "energy": json.dumps([energy]), "throughput": str(throughput), "paired": "0.99",
-        "of_optimum": "0.98", "off_budget": "0.004", "cpu_seconds": "60",
+        "of_optimum": "0.98", "off_budget": "0.004", "cpu_seconds": "60", "episodes": "400",
         "curve": json.dumps([[5.0, 11.0, 0.99], [10.0, 14.2, 0.99]]),
     }  # fmt: skip
 
@@ -108,6 +109,19 @@ def test_claims_agree_with_their_rows(script: Script, tmp_path: Path) -> None:
     assert "S1: RSD4 99.00 %, the best simple rule (myopic) 99.27 %: the simple rule is" in summary
     assert "S3: not run" in summary
     assert "RecurrentPPO" in summary
+
+
+def test_the_anchors_settings_are_those_that_brought_most(script: Script) -> None:
+    pytest.importorskip("sb3_contrib")
+    module = script("recurrent_ppo")
+    with (SCRIPTS / "recurrent_ppo_settings.csv").open(newline="") as file:
+        tried = list(csv.DictReader(file))
+    brought = dict.fromkeys(module.SETTINGS, 0.0)
+    for one in tried:
+        assert int(one["seed"]) == module.TUNING_SEED
+        brought[one["settings"]] += float(one["of_optimum"])
+    assert len(tried) == 2 * len(module.SETTINGS)
+    assert max(brought, key=brought.__getitem__) == module.CHOSEN
 
 
 def test_an_agent_is_compared_with_the_best_simple_rule(script: Script) -> None:

@@ -5,9 +5,10 @@
 
 It sees all users at once and gives all energies at once. The price of energy starts at the exact
 optimum's and moves after every rollout to meet the budget. Afterwards a factor on the energies of
-each node is calibrated on 2,000 episodes with training seeds, and it is tested once like our
-agents. Its settings are those of SETTINGS that did best on seed 100 of S1 and S5, 4 minutes each.
-Writes recurrent_ppo.csv, or recurrent_ppo_settings.csv. Needs the extra rsd4 (sb3-contrib).
+each node is calibrated on as many episodes with training seeds as our agents' prices, and it is
+tested once like them. Its settings are those of SETTINGS that brought most on seed 100 of S1 and
+S5, 4 minutes each. Writes recurrent_ppo.csv, or recurrent_ppo_settings.csv. Needs the extra rsd4
+(sb3-contrib).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from thrifty.recipes import rsd4
 from thrifty.runs.tasks import Task
 from thrifty.scheduling import optimum
 from thrifty.scheduling.assessment import Assessment
@@ -37,7 +39,7 @@ from thrifty.scheduling.scenarios import Scenario, scenario
 
 ENVIRONMENTS, EPISODE, ROLLOUT = 16, 100, 100
 RATE = 0.05  # of the price, on the logarithm
-CALIBRATION, TRIALS = 2000, 10  # episodes of each trial of the factors
+TRIALS = 10  # of the factors
 CLOSE = 0.003  # of the budget: a trial that is not tried again
 TUNING_SEED, TUNING_MINUTES = 100, 4.0
 SETTINGS: dict[str, dict[str, float]] = {
@@ -182,6 +184,7 @@ def work(minutes: float, task: Task) -> Task:
     """Train, calibrate, test."""
     torch.set_num_threads(1)
     of, chosen = scenario(task["scenario"]), SETTINGS[task.get("settings", CHOSEN)]
+    like = rsd4.sd3(task["scenario"])
     model = train(of, task["seed"], chosen, 60 * minutes)
     sight = Sight(kind="hidden" if of.hidden else "full")
     assessment = Assessment(of, sight, of.budget, 500_000 + task["seed"])
@@ -190,16 +193,20 @@ def work(minutes: float, task: Task) -> Task:
         energy: Any = None
         while energy is None:
             scheduler = PPOScheduler(model, of, 1 / search.prices)
-            energy = assessment.spend(scheduler, CALIBRATION, 77)
+            energy = assessment.spend(scheduler, like.calibration_episodes, 77)
         if search.gap(energy) < CLOSE:
             break
         search.move(energy)
     found: Any = None
     while found is None:
-        found = assessment.test(PPOScheduler(model, of, 1 / search.prices), 400)  # type: ignore[arg-type]
+        found = assessment.test(
+            PPOScheduler(model, of, 1 / search.prices),  # type: ignore[arg-type]
+            like.test_episodes,
+        )
     names = ("throughput", "off_budget", "of_optimum", "of_optimum_at_energy", "paired")
     return {
         "slots": model.num_timesteps,
+        "episodes": found["episodes"],
         "cpu_seconds": round(60 * minutes, 1),
         "energy": json.dumps([round(one, 4) for one in found["energy"]]),
         **{name: round(found[name], 5) for name in names},

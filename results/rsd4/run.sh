@@ -9,5 +9,6 @@ export OMP_NUM_THREADS=1
 python "$here/anchors.py"
 python "$here/schedulers.py"
 python "$here/train.py"
+python "$here/recurrent_ppo.py" --tune
 python "$here/recurrent_ppo.py"
 python "$here/summarise.py"

@@ -200,8 +200,8 @@ def table(rows: list[Row], anchors: Row | None) -> list[str]:
     """Return the table of all trainings."""
     text = [
         "| scenario | recipe | what | seeds | throughput | energy | % of optimum at the budget | "
-        "% at its energy, paired | score | off the budget, % | CPU s a run |",
-        "|" + "---|" * 11,
+        "% at its energy, paired | score | off the budget, % | episodes tested | CPU s a run |",
+        "|" + "---|" * 12,
     ]
     for name, recipe in sorted({(row["scenario"], row["recipe"]) for row in rows}):
         own = of(rows, recipe, name)
@@ -219,7 +219,7 @@ def table(rows: list[Row], anchors: Row | None) -> list[str]:
             f"{100 * mean('of_optimum'):.2f} | "
             f"{np.mean(spread):.2f} ({min(spread):.2f} to {max(spread):.2f}) | {score} | "
             f"{100 * max(float(row['off_budget']) for row in own):.2f} | "
-            f"{mean('cpu_seconds'):.0f} |"
+            f"{mean('episodes'):,.0f} | {mean('cpu_seconds'):.0f} |"
         )
     return [*text, ""]
 
