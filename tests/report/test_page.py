@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from thrifty.report import load_run, write_report
+from thrifty.report import elements, load_run, write_report
 from thrifty.report.page import render
 from thrifty.report.single import command, final_return
 
 MakeRun = Any  # the fixture of conftest.py
-VOID = {"meta", "br", "hr", "img", "link", "input", "use", "path"}
+VOID = {"meta", "br", "hr", "img", "link", "input", "use", "path", "wbr"}
 
 
 class Page(HTMLParser):
@@ -347,3 +347,10 @@ def test_where_the_page_goes(make_run: MakeRun, tmp_path: Path) -> None:
     blocked.write_text("")
     with pytest.raises(ValueError, match=r"cannot be written .*--out"):
         write_report([one], blocked / "page.html")
+
+
+def test_a_headline_of_several_numbers_breaks_at_its_commas() -> None:
+    """One line of three nodes' energies was wider than its card, and the page than the screen."""
+    found = elements.cards([("energy", "2.996, 3.003, <3", "budget: 3, 3, 3")])
+    assert "<b>2.996, <wbr>3.003, <wbr>&lt;3</b>" in found
+    assert "budget: 3, 3, 3" in found

@@ -110,12 +110,12 @@ def pairs(rows: Iterable[tuple[str, object]]) -> str:
 
 
 def cards(rows: Iterable[tuple[str, str, str]]) -> str:
-    """Headline numbers: name, value, and what to read it against."""
+    """Headline numbers: name, value, and what to read it against; lists may break at a comma."""
     return (
         '<div class="cards">'
         + "".join(
-            f'<div class="card"><span>{text(name)}</span><b>{text(value)}</b>'
-            f"<span>{text(remark)}</span></div>"
+            f'<div class="card"><span>{text(name)}</span>'
+            f"<b>{text(value).replace(', ', ', <wbr>')}</b><span>{text(remark)}</span></div>"
             for name, value, remark in rows
         )
         + "</div>"
