@@ -72,7 +72,17 @@ def test_calibration_of_nodes_that_move_one_another_takes_few_trials() -> None:
         bend = 0.1 * np.log(calibration.prices) ** 2
         spent = np.exp(1.2 + slopes @ np.log(calibration.prices) - bend)
         calibration.move(spent)
-    assert calibration.gap(spent) < 0.0005
+    assert calibration.gap(spent) < 2e-5
+
+
+def test_no_slope_is_drawn_between_trials_of_different_episodes() -> None:
+    """Prices a hundredth apart, energies 5 % apart for other episodes alone: the slope is kept."""
+    calibration = Calibration(np.array([2.0]), np.array([1.0]), 50.0)
+    calibration.move(np.array([2.02]))  # at slope -1: the price times 1.01
+    assert calibration.prices == pytest.approx([1.01])
+    calibration.resample()
+    calibration.move(np.array([2.1]))
+    assert calibration.prices == pytest.approx([1.01 * 1.05])
 
 
 def test_calibration_settles_on_the_trial_that_missed_least() -> None:

@@ -306,6 +306,8 @@ class SchedulingExperiment:
         )
         if energy is None:
             return  # more blocks of this trial to come
+        if self._trials == _SHORT_TRIALS:
+            self._calibration.resample()
         self._trials += 1
         gap = self._calibration.gap(energy)
         self._record(

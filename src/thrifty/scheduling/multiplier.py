@@ -151,6 +151,10 @@ class Calibration:
         if self.gap(energy) < self._least:
             self._best, self._least = self.prices.copy(), self.gap(energy)
 
+    def resample(self) -> None:
+        """Tell that the next trials are of other episodes: no slope leads from the last."""
+        self._last = None
+
     def settle(self) -> None:
         """Return to the best prices that were counted."""
         self.prices = self._best.copy()
@@ -197,5 +201,5 @@ class Calibration:
         self._best, self._least = np.array(state["best"]), state["least"]
 
 
-_LEAST_RUN = 0.01  # of log prices, below which a slope would be noise
+_LEAST_RUN = 1e-3  # of log prices, below which a slope would be noise
 _FLATTEST, _STEEPEST = 0.3, 30.0
