@@ -109,7 +109,7 @@ def s3(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
 def s4(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Four users whose channels alternate between a good and a bad regime.
 
-    Time: 2.5 to 3.4 minutes.
+    Time: 3.0 to 3.3 minutes.
 
     Args:
         steps: slots that every environment plays.
@@ -121,7 +121,7 @@ def s4(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
 def s5(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Four flows over a line of three nodes, a budget and a price for each.
 
-    Time: 4.5 to 5.9 minutes.
+    Time: 6.4 to 13.3 minutes.
 
     Args:
         steps: slots that every environment plays.
@@ -133,7 +133,7 @@ def s5(steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
 def sd3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """RSD4 without recurrence: the feed-forward twin.
 
-    Time: 1.1 to 1.3 minutes on S1, 1.6 to 2.7 on S3 and S5.
+    Time: 1.1 to 1.3 minutes on S1, 1.6 to 3.9 on S3 and S5.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
