@@ -54,6 +54,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern = "dense", window: 
     _check(pattern, window)
     if pattern == "dense" or length == 1:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    window = min(window, length)  # a wider one sees the same
     # Positions added at the end are seen by none that was there before.
     missing = -length % window
     q, k, v = (F.pad(x, (0, 0, 0, missing)) if missing else x for x in (q, k, v))
