@@ -127,7 +127,9 @@ def make_plan(config: PretrainingConfig, vocabulary: int) -> Plan:
             plan = _phased(sparsity, config.steps, density)
             return training_flops(costs, plan.stretches(config.steps, config.model.context))
 
-        density = solve(ratio, sparsity.flops)
+        # Links grow, by their gradient, only in phases that end with more of them.
+        breaks = (sparsity.initial_density, sparsity.final_density)
+        density = solve(ratio, sparsity.flops, breaks)
     return _phased(sparsity, config.steps, density)
 
 
