@@ -241,6 +241,7 @@ def test_auto_takes_the_engine_where_it_pays(data: str) -> None:
         ({}, "engine", "90 % of the links are cut"),
         ({"sparsity": ConstantConfig(sparsity=0.6)}, "dense", "below the 70 %"),
         ({"sparsity": ConstantConfig(sparsity=0.55, block=16)}, "engine", "55 % of the links"),
+        ({"sparsity": PhasesConfig(density=0.2, restoration=0.6)}, "engine", "80 % of the links"),
         ({"precision": "bfloat16"}, "dense", r"the engine needs float32 on the cpu"),
         ({"optimizer": half}, "dense", r"moments of cut links that are zero"),
         ({"model": GPTConfig(layers=1, heads=2, width=32, context=16)}, "dense", "32 tokens"),

@@ -52,9 +52,10 @@ def choose(config: PretrainingConfig, plan: Plan) -> tuple[Backend, str]:
         return config.backend, "as configured"
     if config.sparsity.kind == "dense":
         return "dense", "no link is cut"
-    cut = max(plan.schedule.sparsity(step) for step in (0, config.steps // 2))
+    ends = plan.phases.ends if plan.phases else []
+    cut = max(plan.schedule.sparsity(step) for step in (0, *ends))
     least = LEAST_CUT["links" if config.sparsity.block == 1 else "blocks"]
-    share = f"{100.0 * cut:.3g} % of the links are cut in the middle of the run"
+    share = f"{100.0 * cut:.3g} % of the links are cut at the sparsest"
     if cut < least:
         return "dense", f"{share}, below the {100.0 * least:.0f} % from which skipping them pays"
     tokens = config.batch_size * config.model.context
