@@ -135,7 +135,7 @@ class PretrainingConfig:
     device: str = "cpu"
     """Where it runs: cpu, cuda."""
     evaluate_every: int | None = None
-    """Steps between evaluations; 0 only at the end, None 1/20 of the run."""
+    """Steps between evaluations; 0 only at the start and the end, None 1/20 of the run."""
     evaluation_tokens: int = 16_384
     """Held-out tokens of an evaluation; the last one takes all."""
     record_every: int | None = None
