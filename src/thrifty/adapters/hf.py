@@ -126,7 +126,9 @@ def _kind() -> type[Any]:
             model = kwargs["model"]
             if state.global_step:  # its weights are loaded already, and no other mask may cut them
                 shapes = layer_shapes(model, where=self.where)
-                whole = {name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()}
+                whole = {
+                    name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()
+                }
                 self.topology = Topology(model, whole, where=self.where, allocate=er)
             else:
                 self.topology = sparsify(

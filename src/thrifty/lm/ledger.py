@@ -144,9 +144,7 @@ def training_flops(costs: Costs, plan: Sequence[Stretch]) -> float:
     return spent / (sum(stretch.steps for stretch in plan) * costs.step(costs.links))
 
 
-def solve(
-    ratio: Callable[[float], float], target: float, breaks: Sequence[float] = ()
-) -> float:
+def solve(ratio: Callable[[float], float], target: float, breaks: Sequence[float] = ()) -> float:
     """Find the density of the ultra phase that makes a run cost what is wanted.
 
     Args:

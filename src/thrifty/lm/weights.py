@@ -110,9 +110,7 @@ def load(folder: Path | str, *, biases: bool = True) -> GPT:
             f"{folder} has no model.safetensors: write one file of it, with "
             'save_pretrained(folder, max_shard_size="100GB")'
         )
-    config = GPTConfig(
-        **{ours: settings[theirs] for ours, theirs in _SIZES.items()}, biases=biases
-    )
+    config = GPTConfig(**{ours: settings[theirs] for ours, theirs in _SIZES.items()}, biases=biases)
     model = GPT(config, settings["vocab_size"], torch.Generator().manual_seed(0))
     stored = {
         name.removeprefix("transformer."): tensor
