@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from toy_pretraining import SPARSITIES, STEPS, toy
 
-from thrifty.lm import tokens
+from thrifty.lm import bpe, tokens
 from thrifty.lm.config import OptimizerConfig, PhasesConfig
 from thrifty.lm.gpt import GPT
 from thrifty.lm.learning_rate import cosine
@@ -178,6 +179,15 @@ def test_seeds_make_different_runs_and_equal_seeds_equal_ones(data: str) -> None
 def test_what_cannot_work_is_refused(data: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(toy(data), **changes).build(0)
+
+
+def test_a_corpus_without_text_is_refused(tmp_path: Path) -> None:
+    vocabulary = bpe.learn(["ab ab"], size=258)
+    for side in ("train", "val"):
+        np.full(100, vocabulary.end_of_text, dtype="<u2").tofile(tmp_path / f"{side}.bin")
+    vocabulary.write(tmp_path / "merges.txt")
+    with pytest.raises(ValueError, match="val holds no text where it is evaluated"):
+        finished(toy(str(tmp_path), "dense"))
 
 
 def test_a_loss_that_explodes_says_what_to_do(data: str) -> None:

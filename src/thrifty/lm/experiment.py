@@ -247,6 +247,11 @@ class Pretraining:
         if number + 1 < len(strips):
             return
         _, nats, count, size = self._evaluated
+        if not size:
+            raise ValueError(
+                f"{self.tokens.held_out.name} holds no text where it is evaluated, only ends of "
+                "texts: give other held-out tokens"
+            )
         self._evaluated = None
         self._last = {
             "loss": nats / count,

@@ -75,13 +75,11 @@ def exchange(
     n_kept = min(n_before - math.floor(n_before * fraction), n_after)
     if block > 1:
         kept = kept_with_floor(drop(state), state.mask, n_kept, n_after)
-        n_kept = count(kept)
-    else:
-        kept = highest(drop(state), state.mask, n_kept)
-    wanted = n_after - n_kept
-    if block > 1:
+        wanted = n_after - count(kept)
         grown = grown_with_floor(state, kept, wanted, grow)
     else:
+        kept = highest(drop(state), state.mask, n_kept)
+        wanted = n_after - n_kept
         grown = grow(state, ~kept, wanted)
     n_grown, n_wrong = count(grown), count(grown & kept)
     if n_wrong or n_grown != wanted:
