@@ -13,6 +13,9 @@ With w the window and q >= k the positions of a query and a key:
 Two attentions over disjoint keys with outputs a, b and log-sum-exps l_a, l_b make the attention
 over all of them: s a + (1 - s) b with s = sigmoid(l_a - l_b).
 
+PyTorch's FlexAttention is not used: it refuses backward on the CPU (torch 2.13), so no gradient of
+it could be held to the masks here.
+
 Reference: Child et al. 2019, "Generating long sequences with sparse transformers". Where we differ
 from the released code of MST (Hu et al. 2025): it passes a T x T boolean mask, which is slower
 than dense attention.
