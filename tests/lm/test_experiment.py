@@ -129,6 +129,38 @@ def test_attention_is_sparse_in_the_ultra_phase_only(data: str) -> None:
     assert experiment.model.window == 0
 
 
+def test_every_phase_may_have_an_attention_of_its_own(data: str) -> None:
+    sparsity = PhasesConfig(
+        density=0.3,
+        tail=0.1,
+        warm_up_attention="fixed",
+        attention="local",
+        restoration_attention="strided",
+        window=3,
+    )
+    experiment, records = finished(toy(data, "mst", sparsity=sparsity))
+    told = [
+        (record["phase"], record["attention"]) for record in records if record["kind"] == "phase"
+    ]
+    assert told == [
+        ("warm-up", "fixed"),
+        ("ultra", "local"),
+        ("restoration", "strided"),
+        ("tail", "strided"),
+    ]
+    assert experiment.plan.attention(STEPS) == ("strided", 3)
+    # Counted step by step in the run, by stretches in the plan.
+    planned = records[0]["flops_ratio"]["square"] * records[0]["dense_flops"]["square"]
+    spent = [record for record in records if record["kind"] == "train"][-1]["flops_square"]
+    assert spent == pytest.approx(planned, rel=1e-3)
+    dense = toy(
+        data, "mst", sparsity=PhasesConfig(density=0.3, tail=0.1, attention="local", window=3)
+    )
+    first = next(iter(dense.build(1).records()))
+    assert first is not None
+    assert records[0]["flops_ratio"]["square"] < first["flops_ratio"]["square"]
+
+
 def test_micro_batches_add_up_to_one_batch(data: str) -> None:
     whole, _ = finished(toy(data, "mst", batch_size=4, micro_batches=1))
     parts, _ = finished(toy(data, "mst", batch_size=1, micro_batches=4))

@@ -141,7 +141,7 @@ class Pretraining:
             backend=self.trained.backend,
             backend_reason=self.trained.reason,
             ultra_density=self.plan.phases.phases[1].end if self.plan.phases else None,
-            attention=self.plan.pattern,
+            attention=self.plan.patterns[1 if self.plan.phases else 0],
             window=self.plan.window,
             flops_ratio={
                 name: training_flops(costs, stretches) for name, costs in self._costs.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -287,7 +287,7 @@ def _change(run: RunData) -> Figure | None:
     return figure
 
 
-def _replaced(change: dict[str, Any]) -> float:
+def _replaced(change: Mapping[str, Any]) -> float:
     """Return the share of the links of now that took the place of others."""
     return float((min(change["dropped"], change["grown"]) - change["regrown"]) / change["nnz"])
 
