@@ -127,12 +127,15 @@ def test_the_trainer_does_what_our_loop_does(tmp_path: Path) -> None:
         torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-6, msg=name)
 
 
-def test_masks_are_held_saved_and_restored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", [1.0, 0.5])
+def test_masks_are_held_saved_and_restored(tmp_path: Path, start: float) -> None:
+    # From .5 on the first masks cut links that those of the checkpoint hold.
+    schedule = Phases((Phase(STEPS, start, 0.5),), update_every=4, density_every=4)
     whole = theirs(tmp_path / "model")
-    first = sparse_training(SCHEDULE, seed=4)
+    first = sparse_training(schedule, seed=4)
     trainer(whole, first, tmp_path / "whole", save_strategy="steps", save_steps=11).train()
-    resumed, second = theirs(tmp_path / "model"), sparse_training(SCHEDULE, seed=4)
-    place = tmp_path / "whole" / "checkpoint-11"  # in the ultra phase
+    resumed, second = theirs(tmp_path / "model"), sparse_training(schedule, seed=4)
+    place = tmp_path / "whole" / "checkpoint-11"
     again = trainer(resumed, second, tmp_path / "again", resume_from_checkpoint=str(place))
     again.train(resume_from_checkpoint=str(place))
     assert second.evolution.steps == STEPS

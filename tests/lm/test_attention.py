@@ -46,6 +46,14 @@ def test_every_pattern_equals_its_dense_mask(
         torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-5)
 
 
+@pytest.mark.parametrize("pattern", SPARSE)
+def test_a_window_beyond_the_text_is_that_of_the_text(pattern: Pattern) -> None:
+    # Padding 7 positions to a whole window of 10^9 would not fit any memory.
+    q, k, v = (torch.randn(1, 2, 7, 4, dtype=torch.float64) for _ in range(3))
+    expected = masked(q, k, v, mask(pattern, 7, 10**9))
+    torch.testing.assert_close(attend(q, k, v, pattern, 10**9), expected, atol=2e-5, rtol=2e-5)
+
+
 def test_masks_by_hand() -> None:
     # T = 5, w = 2: rows are queries.
     assert mask("local", 5, 2).int().tolist() == [

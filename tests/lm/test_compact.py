@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from toy_pretraining import toy
 
 from thrifty.engine.sparse_blocks import Blocks
-from thrifty.lm import weights
+from thrifty.lm import triton_blocks, weights
+from thrifty.lm.backend import choose
 from thrifty.lm.compact import Compact, CompactMatrix, Form, Links, SparseLinear
 from thrifty.lm.config import ConstantConfig, OptimizerConfig, PhasesConfig
 from thrifty.lm.gathered_blocks import GatheredBlocks
 from thrifty.lm.gpt import GPTConfig
+from thrifty.lm.plan import make_plan
 from thrifty.sparse.blocks import expanded
 
 
@@ -241,6 +243,7 @@ def test_auto_takes_the_engine_where_it_pays(data: str) -> None:
         ({}, "engine", "90 % of the links are cut"),
         ({"sparsity": ConstantConfig(sparsity=0.6)}, "dense", "below the 70 %"),
         ({"sparsity": ConstantConfig(sparsity=0.55, block=16)}, "engine", "55 % of the links"),
+        ({"sparsity": PhasesConfig(density=0.2, restoration=0.6)}, "engine", "80 % of the links"),
         ({"precision": "bfloat16"}, "dense", r"the engine needs float32 on the cpu"),
         ({"optimizer": half}, "dense", r"moments of cut links that are zero"),
         ({"model": GPTConfig(layers=1, heads=2, width=32, context=16)}, "dense", "32 tokens"),
@@ -273,6 +276,21 @@ def test_backends_that_cannot_work_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         toy(data, **changes).build(0)
+
+
+def test_blocks_that_no_kernel_has_are_refused_at_once(
+    data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_blocks, "AVAILABLE", True)
+    for block, refused in ((8, True), (48, True), (64, False)):
+        sparsity = ConstantConfig(sparsity=0.5, block=block)
+        config = toy(data, sparsity=sparsity, backend="block", device="cuda").resolved()
+        plan = make_plan(config, 256)
+        if refused:
+            with pytest.raises(ValueError, match="needs blocks of a power of two from 16 on there"):
+                choose(config, plan)
+        else:
+            assert choose(config, plan)[0] == "block"
 
 
 def test_a_dense_run_has_nothing_to_skip(data: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from toy_pretraining import SPARSITIES, STEPS, toy
 
-from thrifty.lm import tokens
+from thrifty.lm import bpe, tokens
 from thrifty.lm.config import OptimizerConfig, PhasesConfig
 from thrifty.lm.gpt import GPT
 from thrifty.lm.learning_rate import cosine
@@ -128,6 +129,38 @@ def test_attention_is_sparse_in_the_ultra_phase_only(data: str) -> None:
     assert experiment.model.window == 0
 
 
+def test_every_phase_may_have_an_attention_of_its_own(data: str) -> None:
+    sparsity = PhasesConfig(
+        density=0.3,
+        tail=0.1,
+        warm_up_attention="fixed",
+        attention="local",
+        restoration_attention="strided",
+        window=3,
+    )
+    experiment, records = finished(toy(data, "mst", sparsity=sparsity))
+    told = [
+        (record["phase"], record["attention"]) for record in records if record["kind"] == "phase"
+    ]
+    assert told == [
+        ("warm-up", "fixed"),
+        ("ultra", "local"),
+        ("restoration", "strided"),
+        ("tail", "strided"),
+    ]
+    assert experiment.plan.attention(STEPS) == ("strided", 3)
+    # Counted step by step in the run, by stretches in the plan.
+    planned = records[0]["flops_ratio"]["square"] * records[0]["dense_flops"]["square"]
+    spent = [record for record in records if record["kind"] == "train"][-1]["flops_square"]
+    assert spent == pytest.approx(planned, rel=1e-3)
+    dense = toy(
+        data, "mst", sparsity=PhasesConfig(density=0.3, tail=0.1, attention="local", window=3)
+    )
+    first = next(iter(dense.build(1).records()))
+    assert first is not None
+    assert records[0]["flops_ratio"]["square"] < first["flops_ratio"]["square"]
+
+
 def test_micro_batches_add_up_to_one_batch(data: str) -> None:
     whole, _ = finished(toy(data, "mst", batch_size=4, micro_batches=1))
     parts, _ = finished(toy(data, "mst", batch_size=1, micro_batches=4))
@@ -142,15 +175,19 @@ def test_half_precision_learns_alike(data: str) -> None:
     assert half[-1]["loss"] != exact[-1]["loss"]
 
 
-def test_clipping_sees_masked_gradients(data: str) -> None:
-    experiment = toy(data, "static").build(0)
-    experiment._differentiate(1)
-    grads = torch.cat([p.grad.flatten() for p in experiment.model.parameters()])
-    experiment.trained.evolution.before(experiment.trained.optimizer)
-    masked = torch.cat([p.grad.flatten() for p in experiment.model.parameters()])
-    assert masked.norm() < grads.norm()
+@pytest.mark.parametrize("backend", ["dense", "engine"])
+def test_clipping_sees_masked_gradients(data: str, backend: str) -> None:
+    # After one step Adam's first moment is .1 of the gradient it got. Its norm is the largest
+    # allowed; had the gradients of cut links been there when it was clipped, it would be less.
+    optimizer = OptimizerConfig(clip_norm=1e-3)
+    experiment = toy(data, "static", backend=backend, optimizer=optimizer).build(0)
+    experiment.advance()
+    state = experiment.trained.optimizer.state
+    got = torch.cat([state[p]["exp_avg"].flatten() for p in experiment.model.parameters()]) / 0.1
+    assert float(got.norm()) == pytest.approx(1e-3, rel=1e-4)
     for name in experiment.topology.names:
-        assert not experiment.topology.grad(name)[~experiment.topology.mask(name)].any()
+        moment = state[experiment.model.get_parameter(name)]["exp_avg"]
+        assert not moment[~experiment.topology.mask(name)].any()
 
 
 def test_seeds_make_different_runs_and_equal_seeds_equal_ones(data: str) -> None:
@@ -178,6 +215,15 @@ def test_seeds_make_different_runs_and_equal_seeds_equal_ones(data: str) -> None
 def test_what_cannot_work_is_refused(data: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(toy(data), **changes).build(0)
+
+
+def test_a_corpus_without_text_is_refused(tmp_path: Path) -> None:
+    vocabulary = bpe.learn(["ab ab"], size=258)
+    for side in ("train", "val"):
+        np.full(100, vocabulary.end_of_text, dtype="<u2").tofile(tmp_path / f"{side}.bin")
+    vocabulary.write(tmp_path / "merges.txt")
+    with pytest.raises(ValueError, match="val holds no text where it is evaluated"):
+        finished(toy(str(tmp_path), "dense"))
 
 
 def test_a_loss_that_explodes_says_what_to_do(data: str) -> None:

@@ -114,9 +114,17 @@ def test_a_dense_gradient_costs_what_the_missing_links_would() -> None:
     st.sampled_from(["union", "local", "dense"]),
     st.floats(0.05, 0.2),
     st.floats(0.1, 0.3),
+    st.sampled_from([1.0, 0.5, 0.3]),
+    st.sampled_from([1.0, 0.5, 0.3]),
 )
 def test_the_solver_hits_the_ratio(
-    flops: float, steps: int, attention: str, warm_up: float, restoration: float
+    flops: float,
+    steps: int,
+    attention: str,
+    warm_up: float,
+    restoration: float,
+    initial: float,
+    final: float,
 ) -> None:
     model = GPTConfig(layers=2, heads=2, width=64, context=64)
     config = PretrainingConfig(
@@ -127,6 +135,8 @@ def test_the_solver_hits_the_ratio(
             attention=attention,  # type: ignore[arg-type]
             warm_up=warm_up,
             restoration=restoration,
+            initial_density=initial,
+            final_density=final,
         ),
     ).resolved()
     try:

@@ -42,6 +42,29 @@ def test_strips_meet_every_target_once_and_thin_evenly() -> None:
     assert [int(row[0]) for batch, _ in thinned for row in batch] == [0, 27, 63]
 
 
+def test_strips_cross_no_border_between_pieces() -> None:
+    # Pieces of 7 and 5 tokens hold 3 and 2 windows of 2 targets; 2 tokens hold none.
+    stream = Stream([np.arange(7), np.arange(10, 12), np.arange(20, 25)], "three pieces")
+    batches = list(stream.strips(2, 2, 10**6))
+    assert [targets.tolist() for _, targets in batches] == [
+        [[1, 2], [3, 4]],
+        [[5, 6], [21, 22]],
+        [[23, 24]],
+    ]
+    assert [len(inputs) for inputs, _ in stream.strips(3, 2, 8)] == [3, 1]
+
+
+def test_a_long_stream_is_evaluated_a_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The 100 million held-out tokens of FineWeb: one batch is to touch its own windows alone.
+    strips = Stream([np.zeros(100_000_000, dtype=np.uint16)], "long").strips(4, 1024, 10**9)
+    sizes = []
+    original = np.stack
+    monkeypatch.setattr(np, "stack", lambda rows: sizes.append(len(rows)) or original(rows))
+    assert len(strips) == 24_414  # 99,999,999 targets hold 97,656 windows of 1,024
+    assert strips[24_413][0].shape == (4, 1024)
+    assert sizes == [4]
+
+
 def test_files_of_nanogpt_and_of_llm_c_are_mapped(tmp_path: Path) -> None:
     body = np.arange(1, 400, dtype="<u2")
     body.tofile(tmp_path / "train.bin")
@@ -72,7 +95,7 @@ def test_texts_become_files_with_their_vocabulary(tmp_path: Path) -> None:
 def test_bad_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'nowhere' is no corpus"):
         tokens.load("nowhere")
-    with pytest.raises(ValueError, match=r"has no train\*\.bin"):
+    with pytest.raises(ValueError, match=r"has no \*train\*\.bin"):
         tokens.load(str(tmp_path))
     (tmp_path / "train.bin").write_bytes(b"")
     (tmp_path / "val.bin").write_bytes(b"\0\0")
@@ -85,6 +108,14 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     header[:3] = 20240520, 1, 10
     (tmp_path / "train.bin").write_bytes(header.tobytes() + b"\0\0")
     with pytest.raises(ValueError, match="10 tokens in 1026 bytes: it is cut off"):
+        tokens.load(str(tmp_path))
+
+
+def test_a_file_of_either_side_is_refused(tmp_path: Path) -> None:
+    # "constrained" has "train" in it, and what is held out would be trained on.
+    for name in ("train.bin", "constrained_val.bin"):
+        ids(*range(9)).tofile(tmp_path / name)
+    with pytest.raises(ValueError, match=r"has constrained_val\.bin, which could be of either"):
         tokens.load(str(tmp_path))
 
 

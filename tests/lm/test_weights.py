@@ -57,6 +57,16 @@ def test_we_read_hugging_faces_and_give_the_same_logits(tmp_path: Path) -> None:
         )
 
 
+def test_a_head_of_its_own_is_refused(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(
+        vocab_size=SIZE, n_positions=24, n_embd=16, n_layer=1, n_head=2, tie_word_embeddings=False
+    )
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="another GPT-2: tie_word_embeddings is False"):
+        weights.load(tmp_path)
+
+
 def test_the_tokenizer_travels_with_the_model(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     vocabulary = bpe.learn(["to be or not to be"] * 3, size=262)
@@ -120,6 +130,9 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
     for changes, message in (
         ({"model_type": "bert"}, "holds no GPT-2"),
         ({"activation_function": "relu"}, "another GPT-2: activation_function is relu"),
+        ({"tie_word_embeddings": False}, "another GPT-2: tie_word_embeddings is False"),
+        ({"n_layer": None}, r"n_layer in its config\.json is no number"),
+        ({"vocab_size": "300"}, r"vocab_size in its config\.json is no number"),
         ({"n_embd": 32}, r"does not fit its config\.json"),
         ({"n_layer": 3}, r"lacks the weight h\.2"),
     ):
@@ -127,5 +140,9 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             weights.load(tmp_path)
     path.write_text(json.dumps(settings))
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
+    with pytest.raises(ValueError, match=r"has no model\.safetensors: write one file"):
+        weights.load(tmp_path)
+    (tmp_path / "model-00001-of-00002.safetensors").rename(tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"has biases .* load it with biases=True"):
         weights.load(tmp_path, biases=False)

@@ -14,7 +14,7 @@ from thrifty.lm import bpe, tokens
 from thrifty.lm.gpt import GPTConfig
 from thrifty.recipes import mst
 from thrifty.report import load_run, write_report
-from thrifty.report.language import is_language
+from thrifty.report.language import _replaced, is_language
 from thrifty.runs import Run, execute
 
 MakeRun = Callable[..., Path]
@@ -71,6 +71,14 @@ def test_a_page_of_one_run(trained: MakeRun) -> None:
     plain = re.sub(r"<details>.*?</details>", "", text, flags=re.S)
     assert not re.search(r"\bnan\b|\bNone\b", plain)
     assert "60 optimizer steps" in text
+
+
+def test_links_that_the_density_grows_replace_none() -> None:
+    # 100 links, 30 dropped, 60 grown, 10 of them just dropped: 20 in the place of others, 130 now.
+    change = {"dropped": 30, "grown": 60, "regrown": 10, "nnz": 130}
+    assert _replaced(change) == 20 / 130
+    # 100 links, 60 dropped, 30 grown, all new: 70 now.
+    assert _replaced({"dropped": 60, "grown": 30, "regrown": 0, "nnz": 70}) == 30 / 70
 
 
 def test_a_dense_and_an_unfinished_run(trained: MakeRun) -> None:

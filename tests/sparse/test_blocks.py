@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -24,9 +25,11 @@ from thrifty.sparse import (
     random,
     sparsify,
     split,
+    top,
     uniform,
 )
 from thrifty.sparse.blocks import coarse, expanded, kept_with_floor, norms, on_grid
+from thrifty.sparse.exchange import exchange
 
 
 def test_norms_by_hand() -> None:
@@ -57,12 +60,15 @@ def test_the_best_of_each_row_and_column_stays() -> None:
         [1, 0, 0],
         [0, 0, 1],
     ]
-    # Three cover the rows, and column 1 has no room.
-    for k in (0, 3):
-        assert kept_with_floor(scores, everything, k).int().tolist() == [
+    # Three cover rows and columns if each has both to itself: 9, 5, 3 or 8, 6, 3, in rank alike.
+    three = kept_with_floor(scores, everything, 3)
+    assert three.sum(0).tolist() == three.sum(1).tolist() == [1, 1, 1]
+    assert float(scores[three].sum()) == 17.0
+    # Two of two rows leave one of three columns empty whatever they are: the best of each row.
+    for k in (0, 2):
+        assert kept_with_floor(scores[:2], everything[:2], k).int().tolist() == [
             [1, 0, 0],
             [1, 0, 0],
-            [0, 0, 1],
         ]
 
 
@@ -73,8 +79,32 @@ def test_floors_hold_and_counts_are_exact(rows: int, columns: int, k: int, seed:
     kept = kept_with_floor(scores, torch.ones(rows, columns, dtype=torch.bool), k)
     assert int(kept.sum()) == min(max(k, rows), rows * columns)
     assert kept.any(1).all()
-    if k >= rows + columns:
+    if k >= max(rows, columns):
         assert kept.any(0).all()
+
+
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(0, 10**6))
+def test_columns_stay_covered_with_the_fewest_blocks_that_can(
+    rows: int, columns: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.rand(rows, columns, generator=generator)
+    mask = torch.rand(rows, columns, generator=generator) < 0.6
+    assume(bool(mask.any(1).all() and mask.any(0).all()))
+    there = mask.nonzero().tolist()
+    fewest = next(  # by trying all sets of blocks, small ones first
+        size
+        for size in range(1, len(there) + 1)
+        for chosen in combinations(there, size)
+        if len({row for row, _ in chosen}) == rows and len({c for _, c in chosen}) == columns
+    )
+    kept = kept_with_floor(scores, mask, 0, fewest)
+    assert int(kept.sum()) == fewest
+    assert not (kept & ~mask).any()
+    assert kept.any(0).all()
+    assert kept.any(1).all()
+    if fewest > rows:
+        assert int(kept_with_floor(scores, mask, 0, fewest - 1).sum()) == rows
 
 
 @given(
@@ -132,6 +162,41 @@ def test_blocks_move_as_wholes_and_no_row_falls_silent() -> None:
             assert not topology.weight(name)[~mask].any()
     assert moved > 0
     assert topology.sparsity == 0.0
+
+
+@pytest.mark.parametrize("density", [0.17, 0.2, 0.3])
+def test_no_column_falls_silent_where_there_are_enough(density: float) -> None:
+    # Grids of 6 x 6 and 6 x 12; at .17 they have 6 and 12 blocks: one in every column.
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(24, 24, bias=False), nn.Linear(24, 48, bias=False))
+    schedule = Phases((Phase(20, 1.0, density, 3.0), Phase(20, density, density)), update_every=2)
+    topology = sparsify(model, sparsity=schedule, allocate=in_blocks(er, 4))
+    evolution = TopologyEvolution(
+        topology, schedule, grow=split((gradient, 3), (random, 1)), block=4
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(40):
+        optimizer.zero_grad()
+        model(torch.randn(8, 24)).square().sum().backward()
+        evolution.step(optimizer)
+        for name in topology.names:
+            grid = coarse(topology.mask(name), 4)
+            assert grid.any(1).all()
+            assert grid.any(0).all(), (name, evolution.steps)
+    assert topology.sparsity == pytest.approx(1 - density, abs=0.01)
+
+
+def test_empty_columns_grow_first() -> None:
+    # 2 x 3 blocks of 2, three of them and column 2 empty; all gradients are in column 1.
+    grid = torch.tensor([[True, True, False], [True, False, False]])
+    mask = expanded(grid, 2)
+    gradients = torch.zeros(4, 6)
+    gradients[:, 2:4] = 1.0
+    state = LayerState("a", torch.ones(4, 6) * mask, gradients, mask)
+    kept, grown = exchange(state, 12, 0.34, magnitude, top(gradient), block=2)
+    after = coarse(kept | grown, 2)
+    assert int(after.sum()) == 3
+    assert after[:, 2].any()
 
 
 def test_a_block_of_one_is_the_single_link() -> None:

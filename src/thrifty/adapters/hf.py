@@ -35,6 +35,7 @@ from thrifty.sparse import (
     Where,
     er,
     gradient,
+    layer_shapes,
     random,
     sparsify,
     split,
@@ -123,14 +124,21 @@ def _kind() -> type[Any]:
                     "max_grad_norm=0, and clip_norm to sparse_training"
                 )
             model = kwargs["model"]
-            self.topology = sparsify(
-                model,
-                sparsity=self.schedule,
-                allocate=er,
-                initial=subset,
-                where=self.where,
-                generator=torch.Generator().manual_seed(self.seed),
-            )
+            if state.global_step:  # its weights are loaded already, and no other mask may cut them
+                shapes = layer_shapes(model, where=self.where)
+                whole = {
+                    name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()
+                }
+                self.topology = Topology(model, whole, where=self.where, allocate=er)
+            else:
+                self.topology = sparsify(
+                    model,
+                    sparsity=self.schedule,
+                    allocate=er,
+                    initial=subset,
+                    where=self.where,
+                    generator=torch.Generator().manual_seed(self.seed),
+                )
             self.evolution = TopologyEvolution(
                 self.topology, self.schedule, grow=self.grow, moments=self.moments, seed=self.seed
             )

@@ -2,5 +2,5 @@
 
 The model is `gpt`, its attention patterns `attention`, the run `experiment` with its `config`; the
 text comes from `corpus`, `bpe` and `tokens`; what it costs is `ledger`, how sparse it is when
-`phases`. Hugging Face's layout of the weights is in `weights`.
+`plan`. Hugging Face's layout of the weights is in `weights`.
 """

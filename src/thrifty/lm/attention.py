@@ -13,6 +13,9 @@ With w the window and q >= k the positions of a query and a key:
 Two attentions over disjoint keys with outputs a, b and log-sum-exps l_a, l_b make the attention
 over all of them: s a + (1 - s) b with s = sigmoid(l_a - l_b).
 
+PyTorch's FlexAttention is not used: it refuses backward on the CPU (torch 2.13), so no gradient of
+it could be held to the masks here.
+
 Reference: Child et al. 2019, "Generating long sequences with sparse transformers". Where we differ
 from the released code of MST (Hu et al. 2025): it passes a T x T boolean mask, which is slower
 than dense attention.
@@ -54,6 +57,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern = "dense", window: 
     _check(pattern, window)
     if pattern == "dense" or length == 1:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    window = min(window, length)  # a wider one sees the same
     # Positions added at the end are seen by none that was there before.
     missing = -length % window
     q, k, v = (F.pad(x, (0, 0, 0, missing)) if missing else x for x in (q, k, v))

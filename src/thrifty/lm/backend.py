@@ -52,9 +52,10 @@ def choose(config: PretrainingConfig, plan: Plan) -> tuple[Backend, str]:
         return config.backend, "as configured"
     if config.sparsity.kind == "dense":
         return "dense", "no link is cut"
-    cut = max(plan.schedule.sparsity(step) for step in (0, config.steps // 2))
+    ends = plan.phases.ends if plan.phases else []
+    cut = max(plan.schedule.sparsity(step) for step in (0, *ends))
     least = LEAST_CUT["links" if config.sparsity.block == 1 else "blocks"]
-    share = f"{100.0 * cut:.3g} % of the links are cut in the middle of the run"
+    share = f"{100.0 * cut:.3g} % of the links are cut at the sparsest"
     if cut < least:
         return "dense", f"{share}, below the {100.0 * least:.0f} % from which skipping them pays"
     tokens = config.batch_size * config.model.context
@@ -78,7 +79,13 @@ def _lacking(backend: str, config: PretrainingConfig) -> str | None:
     if config.optimizer.moments == "keep":
         return "moments of cut links that are zero (optimizer.moments)"
     if backend == "block":
-        return "blocks (sparsity.block of 64 or so)" if sparsity.block == 1 else None
+        if sparsity.block == 1:
+            return "blocks (sparsity.block of 64 or so)"
+        # What Triton's kernels lack is to be said now, not where the run becomes sparse.
+        power = sparsity.block >= 16 and not sparsity.block & (sparsity.block - 1)
+        if config.device != "cpu" and not power and _has_triton():
+            return "blocks of a power of two from 16 on there (sparsity.block)"
+        return None
     if config.device != "cpu" or config.precision != "float32":
         return "float32 on the cpu (precision, device)"
     problem = loading.problem("thrifty.engine.sparse_mlp")
@@ -90,6 +97,12 @@ def _lacking(backend: str, config: PretrainingConfig) -> str | None:
         if sparsity.block % UNIT:
             return f"blocks of a multiple of {UNIT} links here (sparsity.block)"
     return None
+
+
+def _has_triton() -> bool:
+    from thrifty.lm import triton_blocks
+
+    return triton_blocks.AVAILABLE
 
 
 def make_forms(backend: Backend, topology: Topology, block: int) -> dict[str, Form]:

@@ -66,9 +66,13 @@ class PhasesConfig:
     final_density: float = 1.0
     """Density at the end of restoration; 1 leaves an ordinary dense model."""
     attention: Pattern = "union"
-    """Who sees whom in the ultra phase; dense elsewhere."""
+    """Who sees whom in the ultra phase."""
+    warm_up_attention: Pattern = "dense"
+    """Who sees whom in the warm-up."""
+    restoration_attention: Pattern = "dense"
+    """Who sees whom in restoration and the tail; dense leaves an ordinary model."""
     window: int | None = None
-    """Window of that attention in positions; None is 1/8 of the context."""
+    """Window of sparse attention in positions; None is 1/8 of the context."""
     drop_fraction: float = 0.3
     """Share of the active links exchanged at the beginning of each phase."""
     grow: Growth = "mixed"
@@ -135,7 +139,7 @@ class PretrainingConfig:
     device: str = "cpu"
     """Where it runs: cpu, cuda."""
     evaluate_every: int | None = None
-    """Steps between evaluations; 0 only at the end, None 1/20 of the run."""
+    """Steps between evaluations; 0 only at the start and the end, None 1/20 of the run."""
     evaluation_tokens: int = 16_384
     """Held-out tokens of an evaluation; the last one takes all."""
     record_every: int | None = None

@@ -141,7 +141,7 @@ class Pretraining:
             backend=self.trained.backend,
             backend_reason=self.trained.reason,
             ultra_density=self.plan.phases.phases[1].end if self.plan.phases else None,
-            attention=self.plan.pattern,
+            attention=self.plan.patterns[1 if self.plan.phases else 0],
             window=self.plan.window,
             flops_ratio={
                 name: training_flops(costs, stretches) for name, costs in self._costs.items()
@@ -247,6 +247,11 @@ class Pretraining:
         if number + 1 < len(strips):
             return
         _, nats, count, size = self._evaluated
+        if not size:
+            raise ValueError(
+                f"{self.tokens.held_out.name} holds no text where it is evaluated, only ends of "
+                "texts: give other held-out tokens"
+            )
         self._evaluated = None
         self._last = {
             "loss": nats / count,

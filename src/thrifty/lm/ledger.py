@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from thrifty.lm.gpt import GPTConfig
@@ -143,15 +144,17 @@ def training_flops(costs: Costs, plan: Sequence[Stretch]) -> float:
     return spent / (sum(stretch.steps for stretch in plan) * costs.step(costs.links))
 
 
-def solve(ratio: Callable[[float], float], target: float) -> float:
+def solve(ratio: Callable[[float], float], target: float, breaks: Sequence[float] = ()) -> float:
     """Find the density of the ultra phase that makes a run cost what is wanted.
 
     Args:
-        ratio: FLOPs over dense of a run by its ultra density; affine, so that two values tell.
+        ratio: FLOPs over dense of a run by its ultra density; affine between breaks, so that two
+            values tell.
         target: FLOPs ratio wanted.
+        breaks: densities where it may jump: those at which a phase turns from growing to cutting.
 
     Returns:
-        The density, in (0, 1).
+        The density, in (0, 1); where several do it the least.
 
     Raises:
         ValueError: no density does it; says between which ratios one can choose.
@@ -160,13 +163,16 @@ def solve(ratio: Callable[[float], float], target: float) -> float:
         >>> solve(lambda density: 0.1 + 0.6 * density, 0.25)
         0.25
     """
-    low, high = ratio(0.25), ratio(0.75)
-    slope = (high - low) / 0.5
-    density = 0.25 + (target - low) / slope if slope > 0 else math.nan
-    if not 0.0 < density < 1.0:
-        least, most = low - 0.25 * slope, high + 0.25 * slope
-        raise ValueError(
-            f"no density of the ultra phase gives {target} of the dense FLOPs: with these phases "
-            f"{least:.3f} to {most:.3f} can be reached"
-        )
-    return round(density, 12)
+    ends: list[float] = []
+    for low, high in pairwise(sorted({0.0, 1.0, *breaks})):
+        width = high - low
+        quarter, half = ratio(low + width / 4), ratio(low + width / 2)
+        slope = (half - quarter) / (width / 4)
+        density = low + width / 4 + (target - quarter) / slope if slope > 0 else math.nan
+        if low < density < high:
+            return round(density, 12)
+        ends += [quarter - slope * width / 4, quarter + slope * width * 3 / 4]
+    raise ValueError(
+        f"no density of the ultra phase gives {target} of the dense FLOPs: with these phases "
+        f"{min(ends):.3f} to {max(ends):.3f} can be reached"
+    )

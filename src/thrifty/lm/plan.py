@@ -25,14 +25,14 @@ class Plan(NamedTuple):
     Attributes:
         schedule: when links are exchanged, how many, how sparse.
         phases: the schedule again where it has phases.
-        pattern: attention of the ultra phase.
-        window: of that attention.
+        patterns: attention of each phase, or of the whole run where it has none.
+        window: of all that are not dense.
         by_gradient: whether links grow by their gradient.
     """
 
     schedule: SparsitySchedule
     phases: Phases | None
-    pattern: Pattern
+    patterns: tuple[Pattern, ...]
     window: int
     by_gradient: bool
 
@@ -42,7 +42,8 @@ class Plan(NamedTuple):
 
     def attention(self, step: int) -> tuple[Pattern, int]:
         """Return pattern and window of attention at a step (from 1)."""
-        return (self.pattern, self.window) if self.phase(step) == "ultra" else ("dense", 0)
+        pattern = self.patterns[0 if self.phases is None else self.phases.phase(step)]
+        return ("dense", 0) if pattern == "dense" else (pattern, self.window)
 
     def takes_dense_gradient(self, step: int) -> bool:
         """Whether links grow by their gradient at a step (from 1): all links' is needed then."""
@@ -67,10 +68,10 @@ class Plan(NamedTuple):
             context: T.
         """
         found: list[Stretch] = []
-        share = kept(self.pattern, context, self.window)
+        shares = {pattern: kept(pattern, context, self.window) for pattern in self.patterns}
         density, done = 1.0 - self.schedule.sparsity(0), 0
         for mark in self._marks(steps):  # up to each of these nothing changes
-            sees = 1.0 if self.attention(mark)[0] == "dense" else share
+            sees = shares[self.attention(mark)[0]]
             grows = int(self.takes_dense_gradient(mark))
             last = found[-1] if found else None
             if last is not None and (last.density, last.kept) == (density, sees):
@@ -107,18 +108,18 @@ def make_plan(config: PretrainingConfig, vocabulary: int) -> Plan:
     """
     sparsity = config.sparsity
     if isinstance(sparsity, DenseConfig):
-        return Plan(Static(0.0), None, "dense", 0, False)
+        return Plan(Static(0.0), None, ("dense",), 0, False)
     assert sparsity.update_every is not None, "a resolved configuration has every number"
     if isinstance(sparsity, ConstantConfig):
         if not sparsity.drop_fraction:
-            return Plan(Static(sparsity.sparsity), None, "dense", 0, False)
+            return Plan(Static(sparsity.sparsity), None, ("dense",), 0, False)
         cosine = Cosine(
             sparsity.sparsity,
             sparsity.drop_fraction,
             update_every=sparsity.update_every,
             update_until=config.steps,
         )
-        return Plan(cosine, None, "dense", 0, sparsity.grow != "random")
+        return Plan(cosine, None, ("dense",), 0, sparsity.grow != "random")
     density = sparsity.density
     if density is None:
         costs = Costs.of(config.model, vocabulary, "square")
@@ -127,7 +128,9 @@ def make_plan(config: PretrainingConfig, vocabulary: int) -> Plan:
             plan = _phased(sparsity, config.steps, density)
             return training_flops(costs, plan.stretches(config.steps, config.model.context))
 
-        density = solve(ratio, sparsity.flops)
+        # Links grow, by their gradient, only in phases that end with more of them.
+        breaks = (sparsity.initial_density, sparsity.final_density)
+        density = solve(ratio, sparsity.flops, breaks)
     return _phased(sparsity, config.steps, density)
 
 
@@ -151,4 +154,6 @@ def _phased(config: PhasesConfig, steps: int, density: float) -> Plan:
         update_every=config.update_every,
         density_every=config.density_every,
     )
-    return Plan(phases, phases, config.attention, config.window, config.grow != "random")
+    later = config.restoration_attention
+    patterns = (config.warm_up_attention, config.attention, later, later)
+    return Plan(phases, phases, patterns, config.window, config.grow != "random")

@@ -28,10 +28,15 @@ def continued(
         The drawn ids, without the beginning.
 
     Raises:
-        ValueError: no beginning.
+        ValueError: no beginning, a token beyond the vocabulary, or a negative temperature.
     """
     if not ids:
         raise ValueError("a text needs a beginning: give at least the end-of-text token")
+    wrong = [i for i in ids if not 0 <= i < model.vocabulary]
+    if wrong:
+        raise ValueError(f"token {wrong[0]} is none of the model's {model.vocabulary}")
+    if not temperature >= 0.0:
+        raise ValueError(f"temperature must be at least 0, got {temperature}")
     device = model.wte.weight.device
     seen, begun = list(ids), len(ids)
     for _ in range(tokens):

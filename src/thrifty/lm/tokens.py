@@ -10,7 +10,7 @@ So the sampler has no state, and runs with the same batch size see the same toke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -96,7 +96,7 @@ class Stream:
             rows.append(self._pieces[piece][start : start + context + 1])
         return _pair(np.stack(rows))
 
-    def strips(self, size: int, context: int, most: int) -> list[tuple[Tensor, Tensor]]:
+    def strips(self, size: int, context: int, most: int) -> Strips:
         """Cut the stream into windows that share no target, evenly thinned to `most` tokens.
 
         Args:
@@ -105,21 +105,47 @@ class Stream:
             most: tokens wanted at most; at least one window is taken.
 
         Returns:
-            Batches of (inputs_BT, targets_BT), int64.
+            Batches of (inputs_BT, targets_BT), int64, each made when it is asked for.
         """
-        starts = [
-            (number, start)
-            for number, piece in enumerate(self._pieces)
-            for start in range(0, len(piece) - context, context)
-        ]
-        wanted = max(1, min(len(starts), most // context))
-        chosen = [starts[i * len(starts) // wanted] for i in range(wanted)]
-        rows = [self._pieces[n][start : start + context + 1] for n, start in chosen]
-        return [_pair(np.stack(rows[i : i + size])) for i in range(0, wanted, size)]
+        return Strips(self._pieces, size, context, most)
 
     def _windows(self, context: int) -> NDArray[np.int64]:
         """How many windows start in each piece."""
         return np.array([max(0, len(p) - context) for p in self._pieces] or [0], dtype=np.int64)
+
+
+class Strips:
+    """Batches of windows that share no target, made when they are asked for.
+
+    Args:
+        pieces: of the stream; at least one holds a window.
+        size: B, windows of a batch.
+        context: T.
+        most: tokens wanted at most.
+    """
+
+    def __init__(self, pieces: Sequence[Ids], size: int, context: int, most: int) -> None:
+        self._pieces, self._size, self._context = pieces, size, context
+        self._ends = np.cumsum([(len(piece) - 1) // context for piece in pieces])
+        self._windows = max(1, min(int(self._ends[-1]), most // context))
+
+    def __len__(self) -> int:
+        return -(-self._windows // self._size)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        if not 0 <= number < len(self):
+            raise IndexError(f"there are {len(self)} batches, not number {number}")
+        first = number * self._size
+        rows = []
+        for i in range(first, min(first + self._size, self._windows)):
+            place = i * int(self._ends[-1]) // self._windows
+            piece = int(np.searchsorted(self._ends, place, side="right"))
+            start = (place - int(self._ends[piece - 1] if piece else 0)) * self._context
+            rows.append(self._pieces[piece][start : start + self._context + 1])
+        return _pair(np.stack(rows))
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return (self[number] for number in range(len(self)))
 
 
 class Tokens:
@@ -139,11 +165,12 @@ def load(source: str) -> Tokens:
     """Open what a configuration names.
 
     Args:
-        source: "shakespeare", the embedded corpus; or a folder with `train*.bin` and `val*.bin`
+        source: "shakespeare", the embedded corpus; or a folder with `*train*.bin` and `*val*.bin`
             files. Its ids are those of its `merges.txt`, or GPT-2's without one.
 
     Raises:
-        ValueError: no such folder or files, or files that hold no tokens.
+        ValueError: no such folder or files, files that hold no tokens, or one that could be of
+            either side.
     """
     if source == "shakespeare":
         return _embedded()
@@ -157,7 +184,12 @@ def load(source: str) -> Tokens:
         paths = sorted(folder.glob(f"*{side}*.bin"))
         if not paths:
             raise ValueError(
-                f"{folder} has no {side}*.bin: write token files with thrifty.lm.tokens.write"
+                f"{folder} has no *{side}*.bin: write token files with thrifty.lm.tokens.write"
+            )
+        both = [path.name for path in paths if "train" in path.name and "val" in path.name]
+        if both:
+            raise ValueError(
+                f"{folder} has {both[0]}, which could be of either side: name it by one of them"
             )
         streams.append(Stream([_map(path) for path in paths], f"{folder}/{side}"))
     own = folder / "merges.txt"

@@ -30,6 +30,7 @@ _FIXED = {  # what GPT computes; a file that says otherwise is another model
     "layer_norm_epsilon": 1e-5,
     "scale_attn_by_inverse_layer_idx": False,
     "scale_attn_weights": True,
+    "tie_word_embeddings": True,
 }
 
 
@@ -64,7 +65,6 @@ def save(model: GPT, folder: Path | str, vocabulary: Vocabulary | None = None) -
         "vocab_size": model.vocabulary,
         "bos_token_id": end,
         "eos_token_id": end,
-        "tie_word_embeddings": True,
         "attn_pdrop": 0.0,
         "embd_pdrop": 0.0,
         "resid_pdrop": 0.0,
@@ -102,10 +102,16 @@ def load(folder: Path | str, *, biases: bool = True) -> GPT:
     for name, value in _FIXED.items():
         if settings.get(name, value) != value:
             raise ValueError(f"{folder} holds another GPT-2: {name} is {settings[name]}")
-    config = GPTConfig(
-        **{ours: int(settings[theirs]) for ours, theirs in _SIZES.items()}, biases=biases
-    )
-    model = GPT(config, int(settings["vocab_size"]), torch.Generator().manual_seed(0))
+    for name in (*_SIZES.values(), "vocab_size"):
+        if type(settings.get(name)) is not int:
+            raise ValueError(f"{folder} holds no GPT-2: {name} in its config.json is no number")
+    if not (folder / "model.safetensors").exists():
+        raise ValueError(
+            f"{folder} has no model.safetensors: write one file of it, with "
+            'save_pretrained(folder, max_shard_size="100GB")'
+        )
+    config = GPTConfig(**{ours: settings[theirs] for ours, theirs in _SIZES.items()}, biases=biases)
+    model = GPT(config, settings["vocab_size"], torch.Generator().manual_seed(0))
     stored = {
         name.removeprefix("transformer."): tensor
         for name, tensor in safetensors.read(folder / "model.safetensors").items()

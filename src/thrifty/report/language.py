@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,10 @@ def comparison(runs: Sequence[RunData]) -> list[str]:
                 picture(_evaluations(runs, over, label), over, f"Bits per byte over {label}")
                 for over, label in _OVER
             ),
-            note("One line a run, one colour a recipe. FLOPs are counted, not measured."),
+            note(
+                "One line a run, one colour a recipe. FLOPs are counted, not measured. The last "
+                "evaluation takes all held-out tokens, the others a part of them."
+            ),
         ),
         section("Runs", table(columns, rows)),
     ]
@@ -167,7 +170,8 @@ def _phases(run: RunData) -> str:
         note(
             "Density is the share of the links that exist, over all sparse matrices, head "
             f"included. Window of the sparse attention: {run.first('start').get('window')} "
-            "positions. A link counts as replaced where it grew and had not just been dropped."
+            "positions. A link counts as replaced where another grew for it; what the density "
+            "alone drops or grows does not count."
         )
         if change
         else note("No link was exchanged: a dense run, or a static topology."),
@@ -267,7 +271,7 @@ def _change(run: RunData) -> Figure | None:
     if not changes:
         return None
     steps = np.array([record["step"] for record in changes], dtype=float)
-    replaced = [100 * (r["grown"] - r["regrown"]) / r["nnz"] for r in changes]
+    replaced = [100 * _replaced(record) for record in changes]
     survival = [100 * record["survival"] for record in changes]
     figure, axes = panel(2.9)
     axes.plot(steps, replaced, color=PALETTE[1], linewidth=1.4, label="replaced, of those now")
@@ -281,6 +285,11 @@ def _change(run: RunData) -> Figure | None:
     axes.set_ylabel("links, %")
     legend(figure, axes)
     return figure
+
+
+def _replaced(change: Mapping[str, Any]) -> float:
+    """Return the share of the links of now that took the place of others."""
+    return float((min(change["dropped"], change["grown"]) - change["regrown"]) / change["nnz"])
 
 
 def _evaluations(runs: Sequence[RunData], over: str, label: str) -> Figure | None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from thrifty.sparse.allocate import Allocation
-from thrifty.sparse.growth import highest
+from thrifty.sparse.growth import GrowthRule, highest
 from thrifty.sparse.masks import count, positions
 from thrifty.sparse.scores import LayerState
 
@@ -79,29 +79,97 @@ def on_grid(state: LayerState, block: int) -> LayerState:
     )
 
 
-def kept_with_floor(scores: Tensor, mask: Tensor, k: int) -> Tensor:
-    """Keep the k highest blocks, among them the best of each row and, if k allows, column.
+def kept_with_floor(scores: Tensor, mask: Tensor, k: int, most: int | None = None) -> Tensor:
+    """Keep the k highest blocks, but so that no row falls empty, and no column if that can be.
+
+    The best of each row and of each column left out stay; where these are too many, as few as
+    cover all that the mask covers. Where these are too many as well, only so many stay that what
+    grows can cover the rest (`grown_with_floor`), or, below one for each row and column, the best
+    of each row.
 
     Args:
         scores: one number per block.
         mask: bool, the blocks that exist; at least one in each row.
-        k: how many to keep; at least one in each row is kept in any case.
+        k: how many to keep.
+        most: blocks after growth, at least the rows; more than k may stay, up to these, for the
+            sake of rows and columns. Default k, or the rows where that is less.
 
     Returns:
         Bool mask of the kept blocks.
 
     Example:
-        >>> scores = torch.tensor([[4.0, 3.0], [2.0, 1.0]])
+        >>> scores = torch.tensor([[4.0, 1.0], [3.0, 2.0]])
         >>> kept_with_floor(scores, torch.ones(2, 2, dtype=torch.bool), 2)
         tensor([[ True, False],
-                [ True, False]])
+                [False,  True]])
     """
+    most = max(k, mask.shape[0]) if most is None else most
     available = scores.masked_fill(~mask, -math.inf)
-    rows = torch.zeros_like(mask).scatter_(1, available.argmax(1, keepdim=True), True) & mask
-    columns = torch.zeros_like(mask).scatter_(0, available.argmax(0, keepdim=True), True) & mask
-    columns &= ~rows.any(0)  # those that the rows have not covered
-    held = rows | columns if count(rows | columns) <= k else rows
-    return held | highest(scores, mask & ~held, k - count(held))
+    rows = _best(available, mask, 1)
+    held = rows | (_best(available, mask, 0) & ~rows.any(0))
+    room = count(~mask.any(0))  # for one in each column that is empty now
+    if count(held) + room > most:
+        pairs = _pairs(available, mask)
+        held = _covered(pairs & mask, pairs & mask, available, mask)
+        if count(held) + room > most:
+            held = _covered(pairs & mask, pairs, available, mask)
+            room = max(mask.shape) - count(held)
+    if count(held) + room > most:
+        held, room = rows, 0
+    return held | highest(scores, mask & ~held, min(k, most - room) - count(held))
+
+
+def grown_with_floor(state: LayerState, kept: Tensor, k: int, grow: GrowthRule) -> Tensor:
+    """Let k blocks grow, in empty rows and columns first where these can all be filled.
+
+    Args:
+        state: of the grid, before.
+        kept: bool, the blocks that stay.
+        k: how many grow.
+        grow: chooses among candidates.
+
+    Returns:
+        Bool mask of the new blocks.
+    """
+    grown = torch.zeros_like(kept)
+    while True:
+        rows, columns = (~(kept | grown).any(dim) for dim in (1, 0))
+        needed = max(count(rows), count(columns))
+        if not 0 < needed <= k - count(grown):
+            return grown | grow(state, ~(kept | grown), k - count(grown))
+        everything = torch.ones_like(kept)
+        across = rows[:, None] if rows.any() else everything
+        grown |= grow(state, across & (columns if columns.any() else everything), 1)
+
+
+def _best(available: Tensor, mask: Tensor, dim: int) -> Tensor:
+    """Return the best block of each row (dim 1) or column (dim 0) that has one."""
+    return torch.zeros_like(mask).scatter_(dim, available.argmax(dim, keepdim=True), True) & mask
+
+
+def _pairs(available: Tensor, mask: Tensor) -> Tensor:
+    """Give as many rows as possible a column to themselves.
+
+    An assignment problem: of the blocks that exist as many as possible, of these the highest in
+    rank, and of those that do not exist no more than are needed.
+    """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and seldom needed
+
+    cells = mask.numel()
+    rank = available.flatten().argsort(stable=True).argsort().view_as(mask)
+    price = (cells - rank).masked_fill(~mask, cells * (min(mask.shape) + 1))
+    found = linear_sum_assignment(price.cpu().numpy())
+    pairs = torch.zeros_like(mask)
+    pairs[tuple(torch.from_numpy(axis).to(mask.device) for axis in found)] = True
+    return pairs
+
+
+def _covered(blocks: Tensor, counted: Tensor, available: Tensor, mask: Tensor) -> Tensor:
+    """Add the best block of every row and then column in which nothing is counted."""
+    for dim in (1, 0):
+        more = _best(available, mask, dim) & ~counted.any(dim, keepdim=True)
+        blocks, counted = blocks | more, counted | more
+    return blocks
 
 
 def in_blocks(allocate: Allocation, block: int) -> Allocation:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from thrifty.sparse.blocks import expanded, kept_with_floor, on_grid
+from thrifty.sparse.blocks import expanded, grown_with_floor, kept_with_floor, on_grid
 from thrifty.sparse.growth import GrowthRule, highest
 from thrifty.sparse.masks import count
 from thrifty.sparse.scores import LayerState, Score
@@ -50,7 +50,8 @@ def exchange(
         fraction: zeta, in [0, 1].
         drop: the lowest scores go.
         grow: chooses what comes.
-        block: links move in square blocks of this many a side; one in each block-row stays.
+        block: links move in square blocks of this many a side; no block-row falls empty, and no
+            block-column where n_after is enough.
 
     Returns:
         What stays and what comes.
@@ -73,12 +74,13 @@ def exchange(
     n_before = count(state.mask)
     n_kept = min(n_before - math.floor(n_before * fraction), n_after)
     if block > 1:
-        kept = kept_with_floor(drop(state), state.mask, n_kept)
-        n_kept = count(kept)
+        kept = kept_with_floor(drop(state), state.mask, n_kept, n_after)
+        wanted = n_after - count(kept)
+        grown = grown_with_floor(state, kept, wanted, grow)
     else:
         kept = highest(drop(state), state.mask, n_kept)
-    wanted = n_after - n_kept
-    grown = grow(state, ~kept, wanted)
+        wanted = n_after - n_kept
+        grown = grow(state, ~kept, wanted)
     n_grown, n_wrong = count(grown), count(grown & kept)
     if n_wrong or n_grown != wanted:
         raise ValueError(
