@@ -124,6 +124,13 @@ def test_a_run_that_always_dies_is_given_up_and_the_others_are_done(tmp_path: Pa
     assert len(sessions(tmp_path / "x")) == 2  # the first attempt and one retry
 
 
+def test_a_run_that_calls_exit_has_died(tmp_path: Path) -> None:
+    jobs = [dying(tmp_path / "x", dies_at=3, leaves=True), counting(tmp_path / "other")]
+    outcome = run_sweep(jobs, LocalPool(), workers=1, retries=0)
+    assert outcome.counts == {"done": 1, "failed": 1}
+    assert outcome.failures == (("x", "exit status 0"),)
+
+
 @pytest.mark.parametrize(
     ("script", "starts", "standing"),
     [

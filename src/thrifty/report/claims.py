@@ -103,7 +103,7 @@ def read_claims(path: Path | str) -> tuple[Claim, ...]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); check the path") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of bytes that are no UTF-8
         raise ValueError(f"{path} is not valid TOML: {error}") from None
     rows = content.get("claims")
     if set(content) != {"claims"} or not isinstance(rows, list):
@@ -224,6 +224,8 @@ def show(results: Path, *, write: Path | None = None, check: Path | None = None)
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} cannot be read ({error}): save it as UTF-8") from None
         fresh = replace_section(text, claims)
         if path is check and fresh != text:
             print(f"{path} is stale: thrifty claims {results} --write {path}")
