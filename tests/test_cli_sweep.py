@@ -204,6 +204,15 @@ def test_claims_are_shown_written_and_checked(command: Command) -> None:
     assert command("claims", "--check", "PAGE.md")[0] == 1
     status, _, err = command("claims", "--check", "missing.md")
     assert (status, err) == (2, "error: missing.md cannot be read (No such file or directory)\n")
+    for content, message in (
+        (b"no marks", "BAD.md: the text needs the line <!-- claims:begin --> once"),
+        ("<!-- claims:begin -->é".encode("latin-1"), "BAD.md cannot be read ('utf-8' codec"),
+    ):
+        Path("BAD.md").write_bytes(content)
+        status, _, err = command("claims", "--write", "BAD.md")
+        assert status == 2
+        assert err.startswith(f"error: {message}")
+        assert Path("BAD.md").read_bytes() == content
     # A status that contradicts the numbers is a mistake of the file.
     Path("results/paper/claims.toml").write_text(CLAIMS.replace("measured = 2", "measured = 0"))
     status, _, err = command("claims")

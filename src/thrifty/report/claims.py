@@ -34,6 +34,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thrifty.report import numbers
+from thrifty.report.page import write_file
 
 BEGIN = "<!-- claims:begin -->"
 END = "<!-- claims:end -->"
@@ -226,12 +227,15 @@ def show(results: Path, *, write: Path | None = None, check: Path | None = None)
             raise ValueError(f"{path} cannot be read ({error.strerror})") from None
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} cannot be read ({error}): save it as UTF-8") from None
-        fresh = replace_section(text, claims)
+        try:
+            fresh = replace_section(text, claims)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         if path is check and fresh != text:
             print(f"{path} is stale: thrifty claims {results} --write {path}")
             return 1
         if path is write:
-            path.write_text(fresh, encoding="utf-8")
+            write_file(path, fresh, "--write")
             print(f"written: {path}")
     return 0
 
