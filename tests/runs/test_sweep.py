@@ -267,14 +267,17 @@ def test_a_signal_stops_all_workers_with_checkpoints(
     jobs = [counting(tmp_path / f"run{n}", steps=1000, delay=0.02) for n in range(3)]
 
     asked = []
+    seen = set()
 
     def look(places: Sequence[Place]) -> None:
+        seen.update(place.standing for place in places)
         at_work = [Path(place.job.directory) for place in places if place.standing == "at work"]
         if len(at_work) == 2 and all(last_records(folder) for folder in at_work) and not asked:
             asked.append(os.kill(os.getpid(), number))
 
     outcome: SweepOutcome = run_sweep(jobs, LocalPool(), workers=2, show=look)
     assert outcome.interrupted
+    assert seen == {"waiting", "at work", "stopping"}
     assert outcome.counts == {"waiting": 3}
     assert [standing_of(job) for job in jobs] == ["stopped", "stopped", "new"]
     for folder in (tmp_path / "run0", tmp_path / "run1"):

@@ -182,7 +182,9 @@ def _flag(name: str, value: str) -> list[str]:
     try:
         return [f"--{name}", *shlex.split(value)]
     except ValueError as error:
-        raise ValueError(f"--set {name}={value} cannot be read ({error}): check its quotes") from None
+        raise ValueError(
+            f"--set {name}={value} cannot be read ({error}): check its quotes"
+        ) from None
 
 
 def _settings_of(own: Sequence[str]) -> list[Setting]:
