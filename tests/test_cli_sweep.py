@@ -124,11 +124,14 @@ def test_recipes_of_every_family_are_one_sweep_and_one_page(command: Command) ->
     assert "Regret, both axes logarithmic" in page
 
 
-@pytest.mark.parametrize("verb", ["sweep", "claims"])
-def test_help(verb: str, command: Command) -> None:
+@pytest.mark.parametrize(
+    ("verb", "takes"), [("sweep", "RECIPE [RECIPE"), ("report", "RUN [RUN"), ("claims", "RESULTS")]
+)
+def test_help(verb: str, takes: str, command: Command) -> None:
     status, out, err = command(verb, "--help")
     assert (status, err) == (0, "")
     assert f"Example: thrifty {verb}" in out
+    assert takes in out.splitlines()[0]
 
 
 def test_ctrl_c_names_the_command_that_goes_on(command: Command) -> None:

@@ -91,7 +91,7 @@ def test_a_command_of_a_page_is_one(words: list[str]) -> None:
     if verb == "sweep":
         assert read_seeds(call.keywords["seeds"])
         for chosen in read_settings(call.keywords["settings"]):
-            for recipe in call.args:
+            for recipe in call.args[0]:
                 name, *own = shlex.split(recipe)
                 told = own + [word for key, value in chosen for word in (f"--{key}", value)]
                 flags.read_train(resolve(name, RECIPES), told, prog="thrifty sweep")

@@ -74,8 +74,11 @@ def write_report(
 def run_folders(folder: Path) -> list[Path]:
     """Return the run folders that a folder stands for: itself, or the runs in it, by name.
 
-    A folder that is neither is returned as it is, for `load_run` to say so.
+    A folder that is neither is returned as it is, for `load_run` to say so. A page or a table that
+    lies among them, as `runs/*` names it after an earlier report, stands for none.
     """
+    if folder.suffix in (".html", ".csv") and folder.is_file():
+        return []
     if (folder / "config.json").is_file():
         return [folder]
     inside = sorted(path.parent for path in folder.glob("*/config.json"))
