@@ -83,6 +83,20 @@ def test_a_script_rewrites_its_own_claims_and_no_others(
     assert {claim.interval for claim in claims} == {None}  # a single seed has none
 
 
+def test_what_has_not_been_run_is_a_row_too(
+    script: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    """Of every environment with published figures, whether there are runs or not."""
+    evidence = script("evidence_1m")
+    path = tmp_path / "claims.toml"
+    told = {claim.claim for claim in read_claims(SCRIPTS / "claims.toml")}
+    for task in evidence.PUBLISHED:
+        path.write_text("\n".join(evidence.rows_of(task, {})))
+        rows = read_claims(path)
+        assert [claim.status for claim in rows] == ["not run"] * 3
+        assert {claim.claim for claim in rows} <= told
+
+
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
