@@ -83,6 +83,23 @@ def test_a_script_rewrites_its_own_claims_and_no_others(
     assert {claim.interval for claim in claims} == {None}  # a single seed has none
 
 
+@pytest.mark.parametrize(
+    ("recipe", "algorithm", "expected"),
+    [("rlx2.rigl", "TD3", True), ("rlx2.rigl", "SAC", False), ("rlx2.set_plus", "TD3", False)],
+)
+def test_other_runs_of_a_sweep_are_not_taken_for_these(
+    recipe: str,
+    algorithm: str,
+    expected: bool,
+    script: Callable[[str], ModuleType],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"recipe": recipe, "seed": 0}))
+    start = {"kind": "start", "step": 0, "algorithm": algorithm}
+    (tmp_path / "records.jsonl").write_text(json.dumps(start) + "\n")
+    assert script("evidence_1m").is_compared(load_run(tmp_path)) is expected
+
+
 def test_what_has_not_been_run_is_a_row_too(
     script: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:

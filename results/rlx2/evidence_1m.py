@@ -110,6 +110,11 @@ def rounded(value: Any) -> Any:
 # ---------------------------------------------------------------------- reading
 
 
+def is_compared(run: RunData) -> bool:
+    """Tell whether a run is one of these agents; a sweep has others, SAC's under the same names."""
+    return run.recipe in NAMES and run.first("start").get("algorithm") == "TD3"
+
+
 def scores_at(runs: list[RunData], step: int) -> Scores:
     """Return the scores at a step of the runs that have reached it, by seed."""
     scores = {}
@@ -246,7 +251,8 @@ def summarise(claims: bool) -> None:
     tasks: dict[str, dict[str, list[RunData]]] = defaultdict(lambda: defaultdict(list))
     for config in sorted(RUNS.glob("*/config.json")):
         run = load_run(config.parent)
-        tasks[run.task][NAMES[run.recipe]].append(run)
+        if is_compared(run):
+            tasks[run.task][NAMES[run.recipe]].append(run)
     lines = ["| environment | agent | return at 300k steps | % of dense, 300k |"]
     lines[0] += " return at 1M steps | steps per processor second |"
     lines.append("|---|---|---|---|---|---|")
