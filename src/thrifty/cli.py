@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 _RECIPES = "thrifty.recipes"
 
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Folders = Annotated[
+    tuple[Path, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint=""),
+]
 File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 
 
@@ -293,17 +298,7 @@ def _evaluate(
     return 0
 
 
-def _report(
-    runs: Annotated[
-        tuple[Path, ...],
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint=""),
-    ] = (),
-    /,
-    *,
-    out: File = None,
-    csv: File = None,
-) -> int:
+def _report(runs: Folders = (), /, *, out: File = None, csv: File = None) -> int:
     """Write one self-contained HTML page about one run, or comparing several.
 
     Args:
