@@ -124,11 +124,14 @@ def test_recipes_of_every_family_are_one_sweep_and_one_page(command: Command) ->
     assert "Regret, both axes logarithmic" in page
 
 
-@pytest.mark.parametrize("verb", ["sweep", "claims"])
-def test_help(verb: str, command: Command) -> None:
+@pytest.mark.parametrize(
+    ("verb", "takes"), [("sweep", "RECIPE [RECIPE"), ("report", "RUN [RUN"), ("claims", "RESULTS")]
+)
+def test_help(verb: str, takes: str, command: Command) -> None:
     status, out, err = command(verb, "--help")
     assert (status, err) == (0, "")
     assert f"Example: thrifty {verb}" in out
+    assert takes in out.splitlines()[0]
 
 
 def test_ctrl_c_names_the_command_that_goes_on(command: Command) -> None:
@@ -204,6 +207,15 @@ def test_claims_are_shown_written_and_checked(command: Command) -> None:
     assert command("claims", "--check", "PAGE.md")[0] == 1
     status, _, err = command("claims", "--check", "missing.md")
     assert (status, err) == (2, "error: missing.md cannot be read (No such file or directory)\n")
+    for content, message in (
+        (b"no marks", "BAD.md: the text needs the line <!-- claims:begin --> once"),
+        ("<!-- claims:begin -->é".encode("latin-1"), "BAD.md cannot be read ('utf-8' codec"),
+    ):
+        Path("BAD.md").write_bytes(content)
+        status, _, err = command("claims", "--write", "BAD.md")
+        assert status == 2
+        assert err.startswith(f"error: {message}")
+        assert Path("BAD.md").read_bytes() == content
     # A status that contradicts the numbers is a mistake of the file.
     Path("results/paper/claims.toml").write_text(CLAIMS.replace("measured = 2", "measured = 0"))
     status, _, err = command("claims")

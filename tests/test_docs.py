@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -90,7 +91,7 @@ def test_a_command_of_a_page_is_one(words: list[str]) -> None:
     if verb == "sweep":
         assert read_seeds(call.keywords["seeds"])
         for chosen in read_settings(call.keywords["settings"]):
-            for recipe in call.args:
+            for recipe in call.args[0]:
                 name, *own = shlex.split(recipe)
                 told = own + [word for key, value in chosen for word in (f"--{key}", value)]
                 flags.read_train(resolve(name, RECIPES), told, prog="thrifty sweep")
@@ -149,6 +150,23 @@ def test_the_runs_that_claims_rest_on_are_there() -> None:
     named = [(claim.paper, run) for claim in claims for run in claim.runs]
     assert named
     assert [run for paper, run in named if not (ROOT / "results" / paper / run).exists()] == []
+
+
+def test_the_demos_hours_are_those_of_its_claims() -> None:
+    told = re.search(
+        r"^\| the demo, three seeds .*\| ([\d.]+) \|$",
+        (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    claims = read_results(ROOT / "results")
+    assert told
+    assert {float(told[1])} == {one.hours for one in claims if "The demo agent" in one.claim}
+
+
+def test_what_was_measured_names_no_folder_of_a_machine() -> None:
+    for path in (ROOT / "benchmarks").glob("*.json"):
+        words = shlex.split(json.loads(path.read_text(encoding="utf-8"))["command"])
+        assert not any(word.startswith("/") for word in words), path.name
 
 
 def test_the_six_papers_are_cited() -> None:

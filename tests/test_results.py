@@ -84,6 +84,37 @@ def test_a_script_rewrites_its_own_claims_and_no_others(
 
 
 @pytest.mark.parametrize(
+    ("recipe", "algorithm", "expected"),
+    [("rlx2.rigl", "TD3", True), ("rlx2.rigl", "SAC", False), ("rlx2.set_plus", "TD3", False)],
+)
+def test_other_runs_of_a_sweep_are_not_taken_for_these(
+    recipe: str,
+    algorithm: str,
+    expected: bool,
+    script: Callable[[str], ModuleType],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"recipe": recipe, "seed": 0}))
+    start = {"kind": "start", "step": 0, "algorithm": algorithm}
+    (tmp_path / "records.jsonl").write_text(json.dumps(start) + "\n")
+    assert script("evidence_1m").is_compared(load_run(tmp_path)) is expected
+
+
+def test_what_has_not_been_run_is_a_row_too(
+    script: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    """Of every environment with published figures, whether there are runs or not."""
+    evidence = script("evidence_1m")
+    path = tmp_path / "claims.toml"
+    told = {claim.claim for claim in read_claims(SCRIPTS / "claims.toml")}
+    for task in evidence.PUBLISHED:
+        path.write_text("\n".join(evidence.rows_of(task, {})))
+        rows = read_claims(path)
+        assert [claim.status for claim in rows] == ["not run"] * 3
+        assert {claim.claim for claim in rows} <= told
+
+
+@pytest.mark.parametrize(
     ("text", "answer"),
     [
         ('{"kind": "start"}\n{"kind": "end", "minutes": 10}\n', True),

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 _RECIPES = "thrifty.recipes"
 
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Folders = Annotated[
+    tuple[Path, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint=""),
+]
 File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 
 
@@ -187,7 +192,7 @@ def _demo(*, out: Path = Path("runs/demo"), quiet: bool = False) -> int:
 
         print("timing the dense reference beside it, some seconds")
         schema.write(measured, demo.measure(), command="thrifty demo")
-    return _report(out)
+    return _report((out,))
 
 
 def _execute(run: Run, *, tensorboard: bool = False, quiet: bool = False) -> int:
@@ -293,7 +298,7 @@ def _evaluate(
     return 0
 
 
-def _report(*runs: Folder, out: File = None, csv: File = None) -> int:
+def _report(runs: Folders = (), /, *, out: File = None, csv: File = None) -> int:
     """Write one self-contained HTML page about one run, or comparing several.
 
     Args:

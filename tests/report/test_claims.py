@@ -126,6 +126,13 @@ def test_mistakes_are_named(tmp_path: Path, old: str, new: str, message: str) ->
     assert str(path) in str(refusal.value)
 
 
+def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path, ROW)
+    path.write_bytes(ROW.replace("random", "zufällig").encode("latin-1"))
+    with pytest.raises(ValueError, match=r"claims.toml is not valid TOML: 'utf-8' codec"):
+        read_claims(path)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"claims.toml cannot be read"):
         read_claims(tmp_path / "claims.toml")

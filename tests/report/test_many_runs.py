@@ -118,6 +118,21 @@ def test_a_sweeps_folder_stands_for_its_runs(short_run: MakeRun, tmp_path: Path)
     }.items()  # fmt: skip
 
 
+def test_a_report_can_be_repeated_with_all_that_lies_there(
+    short_run: MakeRun, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    for seed in range(2):
+        short_run(runs, "ref", "A-v0", seed, 100.0)
+    pages = []
+    for _ in range(2):  # the second time, page and table are among what runs/* names
+        write_report(sorted(runs.iterdir()), None, runs / "runs.csv")
+        pages.append((runs / "report.html").read_text())
+    assert pages[0] == pages[1]
+    with pytest.raises(ValueError, match="there is no run to report on"):
+        write_report([runs / "report.html"])
+
+
 def test_an_empty_folder_is_no_sweep(short_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no run"):
         write_report([tmp_path])

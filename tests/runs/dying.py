@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ class Dying(Counter):
 
     dies_at: int = 0
     once: str = ""
+    leaves: bool = False
+    """It is not killed, but calls exit with status 0."""
 
     def build(self, seed: int) -> Counting:
         return DyingCounting(self, seed)
@@ -32,6 +35,8 @@ class DyingCounting(Counting):
             if self.step == config.dies_at and not (config.once and Path(config.once).exists()):
                 if config.once:
                     Path(config.once).touch()
+                if config.leaves:
+                    sys.exit(0)
                 os.kill(os.getpid(), signal.SIGKILL)
             yield record
 

@@ -159,6 +159,28 @@ def test_a_missing_extra_is_named(
         launcher_named(name, {}, folder=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("told", "environment", "address"),
+    [({}, None, "local"), ({}, "b:2", "b:2"), ({"address": "a:1"}, "b:2", "a:1")],
+)
+def test_ray_joins_no_cluster_that_was_not_named(
+    told: dict[str, str],
+    environment: str | None,
+    address: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Told nothing, Ray itself would join whatever cluster was last started on this machine."""
+    ray = pytest.importorskip("ray", reason='needs pip install "thrifty[ray]"')
+    begun: list[str] = []
+    monkeypatch.setattr(ray, "init", lambda **options: begun.append(options["address"]))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if environment:
+        monkeypatch.setenv("RAY_ADDRESS", environment)
+    launcher_named("ray", told, folder=tmp_path)
+    assert begun == [address]
+
+
 def test_slurm_says_what_it_lacks(tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason='needs pip install "thrifty[slurm]"')
     from thrifty.runs.slurm_queue import SlurmQueue

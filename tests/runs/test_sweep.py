@@ -124,6 +124,13 @@ def test_a_run_that_always_dies_is_given_up_and_the_others_are_done(tmp_path: Pa
     assert len(sessions(tmp_path / "x")) == 2  # the first attempt and one retry
 
 
+def test_a_run_that_calls_exit_has_died(tmp_path: Path) -> None:
+    jobs = [dying(tmp_path / "x", dies_at=3, leaves=True), counting(tmp_path / "other")]
+    outcome = run_sweep(jobs, LocalPool(), workers=1, retries=0)
+    assert outcome.counts == {"done": 1, "failed": 1}
+    assert outcome.failures == (("x", "exit status 0"),)
+
+
 @pytest.mark.parametrize(
     ("script", "starts", "standing"),
     [
@@ -260,14 +267,17 @@ def test_a_signal_stops_all_workers_with_checkpoints(
     jobs = [counting(tmp_path / f"run{n}", steps=1000, delay=0.02) for n in range(3)]
 
     asked = []
+    seen = set()
 
     def look(places: Sequence[Place]) -> None:
+        seen.update(place.standing for place in places)
         at_work = [Path(place.job.directory) for place in places if place.standing == "at work"]
         if len(at_work) == 2 and all(last_records(folder) for folder in at_work) and not asked:
             asked.append(os.kill(os.getpid(), number))
 
     outcome: SweepOutcome = run_sweep(jobs, LocalPool(), workers=2, show=look)
     assert outcome.interrupted
+    assert seen == {"waiting", "at work", "stopping"}
     assert outcome.counts == {"waiting": 3}
     assert [standing_of(job) for job in jobs] == ["stopped", "stopped", "new"]
     for folder in (tmp_path / "run0", tmp_path / "run1"):

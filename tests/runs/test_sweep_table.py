@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 from toy_counter import Counter
 
@@ -14,10 +15,10 @@ from thrifty.runs.sweep_table import SweepTable
 from thrifty.runs.worker import Job
 
 
-def places_of(folder: Path, count: int) -> list[Place]:
+def places_of(folder: Path, count: int, name: str = "run") -> list[Place]:
     document = {"config": {"steps": Counter(steps=1000).steps}}
     jobs = [
-        Job(directory=str(folder / f"run{n}"), document=document, namespace="")
+        Job(directory=str(folder / f"{name}{n}"), document=document, namespace="")
         for n in range(count)
     ]
     return [Place(job) for job in jobs]
@@ -54,6 +55,38 @@ def test_the_table_shows_work_first_and_counts_what_does_not_fit(tmp_path: Path)
     assert len(lines) == 12  # heading, ten runs, the sum
     assert lines[-1].split()[:8] == ["1", "at", "work", "1", "failed", "27", "waiting", "1"]
     assert "20 more not shown" in lines[-1]
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_runs_can_be_told_apart_on_every_terminal(width: int, tmp_path: Path) -> None:
+    places = places_of(tmp_path, 6, "rlx2.td3-Pendulum-v1-steps=1000000-seed")
+    record = {"kind": "train", "step": 400, "return": -1403.5, "sparsity": 0.9}
+    for place in places:
+        place.standing = "at work"
+        folder = Path(place.job.directory)
+        folder.mkdir()
+        (folder / "records.jsonl").write_text(json.dumps(record) + "\n")
+    text = Console(file=io.StringIO(), width=width, height=20, record=True)
+    text.print(SweepTable(text).picture(places))
+    lines = text.export_text().splitlines()
+    assert len(lines) == 8  # heading, six runs, the sum: no row takes two lines
+    names = [line.split("  ")[0] for line in lines[1:7]]
+    assert all(name.startswith("rlx2.td") for name in names)
+    assert [name[-6:] for name in names] == [f"-seed{n}"[-6:] for n in range(6)]
+    assert all("return" in line for line in lines[1:7])
+
+
+def test_who_stops_a_sweep_is_told_what_goes_on(tmp_path: Path) -> None:
+    places = places_of(tmp_path, 2)
+    places[0].standing = "stopping"
+    text = Console(file=io.StringIO(), width=100, height=15, record=True)
+    text.print(SweepTable(text).picture(places))
+    lines = text.export_text().splitlines()
+    assert lines[1].split()[:2] == ["run0", "stopping"]
+    assert lines[-1].split("   ") == [
+        "1 stopping  1 waiting",
+        "each saves a checkpoint; Ctrl-C again ends all at once",
+    ]
 
 
 def test_without_a_terminal_every_change_is_a_line(tmp_path: Path) -> None:

@@ -136,6 +136,7 @@ def test_every_recipe_can_be_swept(recipe: str, tmp_path: Path) -> None:
         (["icvar.l_lava --seed 3"], (), "seed cannot be set"),
         (["icvar.l_lava"], ("env=Hopper-v5",), "unrecognized options: --env"),
         (["icvar.l_lava"], ("risk-level=2",), "risk"),
+        (["icvar.l_lava"], ("slip='0.1",), "--set slip='0.1 cannot be read .*: check its quotes"),
         (["icvar.l_lava", "rlx2.td3"], ("steps=many",), "--steps: invalid literal"),
         (["rlx2.td3"], ("env=Hopper-v5,NoSuchTask-v0",), "NoSuchTask"),
         (["icvar.l_lava", "icvar.l_lava --slip 0.01"], ("slip=0.01",), "twice"),

@@ -34,6 +34,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thrifty.report import numbers
+from thrifty.report.page import write_file
 
 BEGIN = "<!-- claims:begin -->"
 END = "<!-- claims:end -->"
@@ -103,7 +104,7 @@ def read_claims(path: Path | str) -> tuple[Claim, ...]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); check the path") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of bytes that are no UTF-8
         raise ValueError(f"{path} is not valid TOML: {error}") from None
     rows = content.get("claims")
     if set(content) != {"claims"} or not isinstance(rows, list):
@@ -224,12 +225,17 @@ def show(results: Path, *, write: Path | None = None, check: Path | None = None)
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise ValueError(f"{path} cannot be read ({error.strerror})") from None
-        fresh = replace_section(text, claims)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} cannot be read ({error}): save it as UTF-8") from None
+        try:
+            fresh = replace_section(text, claims)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         if path is check and fresh != text:
             print(f"{path} is stale: thrifty claims {results} --write {path}")
             return 1
         if path is write:
-            path.write_text(fresh, encoding="utf-8")
+            write_file(path, fresh, "--write")
             print(f"written: {path}")
     return 0
 

@@ -65,24 +65,37 @@ def write_report(
         raise ValueError("there is no run to report on; give at least one run directory")
     runs = [load_run(folder) for folder in folders]
     target = _target(folders, out)
-    _write(target, render(runs), "--out")
+    write_file(target, render(runs), "--out")
     if table is not None:
-        _write(Path(table), run_table(runs), "--csv")
+        write_file(Path(table), run_table(runs), "--csv")
     return target
 
 
 def run_folders(folder: Path) -> list[Path]:
     """Return the run folders that a folder stands for: itself, or the runs in it, by name.
 
-    A folder that is neither is returned as it is, for `load_run` to say so.
+    A folder that is neither is returned as it is, for `load_run` to say so. A page or a table that
+    lies among them, as `runs/*` names it after an earlier report, stands for none.
     """
+    if folder.suffix in (".html", ".csv") and folder.is_file():
+        return []
     if (folder / "config.json").is_file():
         return [folder]
     inside = sorted(path.parent for path in folder.glob("*/config.json"))
     return inside or [folder]
 
 
-def _write(target: Path, content: str, flag: str) -> None:
+def write_file(target: Path, content: str, flag: str) -> None:
+    """Write a text file, the whole of it or nothing.
+
+    Args:
+        target: the file; its folder is made.
+        content: the text.
+        flag: of the command line, by which another file can be chosen.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

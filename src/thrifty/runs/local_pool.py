@@ -77,7 +77,7 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         status = self.process.returncode
-        if status == 0:
+        if status == 0 and answer:  # else something in it called exit
             return Ending(**json.loads(answer))
         if status == -signal.SIGTERM:
             return Ending(kind="stopped")

@@ -23,7 +23,7 @@ class RayCluster:
 
     Args:
         address: HOST:PORT of the cluster's head, or None: a cluster of this machine alone, which
-            ends with the sweep.
+            ends with the sweep, whatever other cluster is there.
 
     Raises:
         ValueError: Ray is not installed, or no cluster answers there.
@@ -39,7 +39,7 @@ class RayCluster:
         self._ray = ray
         try:
             ray.init(
-                address=address,
+                address=address or "local",  # None would look for a cluster that runs here
                 include_dashboard=False if address is None else None,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

@@ -22,7 +22,7 @@ from thrifty.runs.interruption import Interruption
 from thrifty.runs.store import CONFIG, read_done
 from thrifty.runs.worker import Ending, Job
 
-Standing = Literal["waiting", "at work", "elsewhere", "done", "failed"]
+Standing = Literal["waiting", "at work", "stopping", "elsewhere", "done", "failed"]
 
 FAILURE = "failure.txt"  # in a run's folder: the traceback of the last error
 _POLL_SECONDS = 0.1
@@ -106,8 +106,7 @@ def run_sweep(
                 if not sweep.over():
                     time.sleep(_POLL_SECONDS)
             if not sweep.over():
-                sweep.stopping = True
-                launcher.stop()
+                sweep.stop()
                 while sweep.at_work():
                     sweep.collect()
                     show(sweep.places)
@@ -151,7 +150,15 @@ class _Sweep:
         return all(place.standing in ("done", "failed") for place in self.places)
 
     def at_work(self) -> int:
-        return sum(place.standing == "at work" for place in self.places)
+        return sum(place.standing in ("at work", "stopping") for place in self.places)
+
+    def stop(self) -> None:
+        """Ask all that are at work to stop."""
+        self.stopping = True
+        for place in self.places:
+            if place.standing == "at work":
+                place.standing = "stopping"
+        self._launcher.stop()
 
     def advance(self) -> None:
         """Take note of what has ended, and fill the free workers."""

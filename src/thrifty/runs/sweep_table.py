@@ -24,8 +24,18 @@ from thrifty.runs.records import last_records
 from thrifty.runs.sweep import Place, Standing
 
 _REDRAW_SECONDS = 1.0
-_ORDER: tuple[Standing, ...] = ("at work", "failed", "elsewhere", "waiting", "done")
-_STYLES = {"at work": "bold", "failed": "red", "done": "green"}
+_ORDER: tuple[Standing, ...] = (
+    "at work",
+    "stopping",
+    "failed",
+    "elsewhere",
+    "waiting",
+    "done",
+)
+_NUMBERS = (("", 9), ("steps", 9), ("", 10), ("steps/s", 7), ("left", 7))  # heading, width
+_SPARE = 10  # characters between the columns, and for numbers that are wider
+_SHORTEST = 12  # characters of a name, and of the values
+_STYLES = {"at work": "bold", "stopping": "bold", "failed": "red", "done": "green"}
 
 
 class SweepTable:
@@ -83,31 +93,37 @@ class SweepTable:
         """Return the table of as many runs as the terminal has lines for, and the sum below it."""
         ordered = sorted(places, key=lambda place: _ORDER.index(place.standing))
         room = max(3, self._console.height - 5)
+        # Values give way where the terminal is narrow, then names; the numbers never do.
+        free = self._console.width - _SPARE - sum(width for _, width in _NUMBERS)
+        longest = max((len(place.job.name) for place in ordered[:room]), default=0)
+        for_name = max(_SHORTEST, min(longest, free - _SHORTEST))
         table = Table(box=None, pad_edge=False, header_style="dim")
-        # Name and values give way where the terminal is narrow; the numbers never do.
-        table.add_column("run", no_wrap=True, overflow="ellipsis", min_width=12)
-        for heading, width in (("", 9), ("steps", 9), ("", 10), ("steps/s", 7), ("left", 7)):
+        table.add_column("run", no_wrap=True, min_width=for_name)
+        for heading, width in _NUMBERS:
             table.add_column(
                 heading, no_wrap=True, min_width=width, justify="right" if heading else "left"
             )
-        table.add_column("last", no_wrap=True, overflow="ellipsis")
+        table.add_column(
+            "last", no_wrap=True, overflow="ellipsis", max_width=max(_SHORTEST, free - for_name)
+        )
         for place in ordered[:room]:
-            table.add_row(*self._row(place), style=_STYLES.get(place.standing, "dim"))
+            name = Text(_shortened(place.job.name, for_name))
+            table.add_row(name, *self._row(place), style=_STYLES.get(place.standing, "dim"))
         counts = Counter(place.standing for place in places)
         words = [f"{counts[standing]} {standing}" for standing in _ORDER if counts[standing]]
         if len(ordered) > room:
             words.append(f"{len(ordered) - room} more not shown")
-        return Group(table, Text("  ".join(words) + "   Ctrl-C stops with checkpoints"))
+        what = "Ctrl-C stops with checkpoints"
+        if counts["stopping"]:
+            what = "each saves a checkpoint; Ctrl-C again ends all at once"
+        return Group(table, Text("  ".join(words) + f"   {what}"))
 
     def _row(self, place: Place) -> tuple[str | Text, ...]:
         job = place.job
-        name, standing = (
-            Text(job.name),
-            place.standing + (f" ({place.deaths})" * bool(place.deaths)),
-        )
+        standing = place.standing + (f" ({place.deaths})" * bool(place.deaths))
         if place.standing in ("waiting", "failed", "done"):
             steps = f"{job.steps:,}" if place.standing == "done" else ""
-            return name, standing, steps, "", "", "", Text(place.message)
+            return standing, steps, "", "", "", Text(place.message)
         records = last_records(Path(job.directory))
         step = max((int(record.get("step", 0)) for record in records), default=0)
         at, first = self._began.setdefault(job.name, (time.monotonic(), step))
@@ -116,4 +132,12 @@ class SweepTable:
         bar = "━" * round(10 * min(1.0, step / max(job.steps, 1)))
         values = "  ".join(f"{label} {number(value)}" for label, value in shown_values(records))
         speed = f"{rate:,.0f}" if rate > 0 else ""
-        return name, standing, f"{step:,}", f"{bar:<10}", speed, left, Text(values)
+        return standing, f"{step:,}", f"{bar:<10}", speed, left, Text(values)
+
+
+def _shortened(name: str, most: int) -> str:
+    """The name without its middle: its ends, recipe and seed, tell runs apart."""
+    if len(name) <= most:
+        return name
+    end = most // 2
+    return f"{name[: most - end - 1]}…{name[-end:]}"

@@ -179,7 +179,12 @@ def _flag(name: str, value: str) -> list[str]:
     if value.lower() in ("true", "false"):
         head, dot, tail = name.rpartition(".")
         return [f"--{name}" if value.lower() == "true" else f"--{head}{dot}no-{tail}"]
-    return [f"--{name}", *shlex.split(value)]
+    try:
+        return [f"--{name}", *shlex.split(value)]
+    except ValueError as error:
+        raise ValueError(
+            f"--set {name}={value} cannot be read ({error}): check its quotes"
+        ) from None
 
 
 def _settings_of(own: Sequence[str]) -> list[Setting]:

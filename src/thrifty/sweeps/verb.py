@@ -15,7 +15,13 @@ _MOST_WORKERS = 10_000
 
 
 def sweep(
-    *recipes: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")],
+    recipes: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RECIPE [RECIPE ...]", help_behavior_hint=""),
+    ] = (),
+    /,
+    *,
     seeds: Annotated[str, tyro.conf.arg(metavar="0-9")] = "0",
     settings: Annotated[
         tuple[str, ...],
