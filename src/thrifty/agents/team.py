@@ -186,7 +186,7 @@ class TeamAgent:
             raise ValueError("action_masks leave an agent without any action")
         learner = self._experiment.learner
         memory = learner.memory(len(array)) if state is None else state
-        if not isinstance(memory, Memory) or len(memory.hidden) != len(array):
+        if len(memory.hidden) != len(array):
             raise ValueError(
                 f"state is not the memory of {len(array)} games: give what the last call for as "
                 "many returned, or None where episodes begin"
