@@ -136,6 +136,12 @@ def test_the_command_line(
     page = (tmp_path / "a" / "report.html").read_text()
     for words in ("An episode", "win rate", "Density of each layer of value.agents", "Ledger by"):
         assert words in page
+    for what in ("Games won", "Return"):
+        for axis in ("environment steps", "wall time"):
+            assert f"{what} over {axis}" in page
+    # The ledger counts a step of one episode, in both ways of counting.
+    assert "training FLOPs (per step of a minibatch" in page
+    assert "per update" not in page
     assert page.count("<circle") > 20
     shutil.copytree("a", "b")
     assert main(["report", "a", "b"]) == 0
