@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 import types
 from typing import Any
@@ -271,6 +272,14 @@ def test_foraging_tells_its_limit_from_its_end() -> None:
     assert seen["truncated"] > 0
     with pytest.raises(ValueError, match="lbforaging has no environment '1x1'"):
         make_team("lbf-1x1", 1, 0)
+
+
+@pytest.mark.slow
+def test_loading_smax_says_nothing() -> None:
+    pytest.importorskip("jaxmarl")
+    code = "from thrifty.marl.environments import make_team; make_team('smax-3m', 1, 0)"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, check=True, text=True).stdout == ""
 
 
 @pytest.mark.slow
