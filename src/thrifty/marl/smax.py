@@ -70,7 +70,7 @@ def _silence() -> Iterator[None]:
     """Swallow deprecations inside JAX and JaxMARL's greeting."""
     nowhere = io.StringIO()
     # JaxMARL, where brax is missing, sets standard output to what it was in the beginning.
-    original, sys.__stdout__ = sys.__stdout__, nowhere  # type: ignore[misc]
+    original, sys.__stdout__ = sys.__stdout__, nowhere  # type: ignore[misc, assignment]
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere):
             warnings.simplefilter("ignore")
