@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -143,6 +144,28 @@ def test_speed_is_read_from_the_benchmark(summarise: ModuleType, tmp_path: Path)
     schema.write(tmp_path / "marl.json", rows, command="thrifty bench marl")
     found = summarise.speed(tmp_path / "marl.json")
     assert [(one["measured"], one["status"]) for one in found] == [(10.0, "holds"), (0.5, "failed")]
+
+
+def test_the_softmax_over_all_rises_with_its_sharpness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A softmax mean of one network's values rises with beta and lies below their maximum."""
+    spec = importlib.util.spec_from_file_location("softmax", SCRIPTS / "softmax.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(sys, "argv", ["softmax.py", "--steps", "320", "--out", str(tmp_path)])
+    script.main()
+    for folder in (tmp_path, SCRIPTS):
+        with (folder / "softmax.csv").open(newline="", encoding="utf-8") as file:
+            rows = [
+                {name: float(value) for name, value in row.items()} for row in csv.DictReader(file)
+            ]
+        assert [row["beta"] for row in rows] == [0.05, 0.5, 5.0]
+        for one, two in pairwise(rows):
+            assert one["full"] <= two["full"]
+            assert one["maximum_distance"] >= two["maximum_distance"]
 
 
 def test_what_topology_and_tricks_contribute(summarise: ModuleType) -> None:

@@ -86,11 +86,20 @@ def test_a_function_makes_the_environment(tmp_path: Path) -> None:
         (lambda: made(topology="mesh"), "unknown topology 'mesh'"),
         (lambda: made(tricks="rlx2"), "unknown tricks 'rlx2'"),
         (lambda: made(policy_kwargs={"width": 3}), r"unknown keys \['width'\]"),
+        (lambda: made(policy_kwargs={"next_value": "mean"}), "next_value is 'mean': expected"),
+        (lambda: made(policy_kwargs={"hidden": 2.5}), "hidden is 2.5: expected int"),
+        (lambda: made(buffer_size=3), "replay_episodes must be more than batch_episodes"),
         (lambda: made(env="chess"), "no multi-agent environment 'chess'"),
         (lambda: made().learn(0), "total_timesteps must be at least 1"),
+        (lambda: made().learn(8).learn(8, evaluate_every=-1), "evaluate_every must be at least 0"),
         (lambda: made().resume(), "nothing to resume"),
         (lambda: made().evaluate(0), "at least one episode"),
         (lambda: made().predict(np.zeros((3, 25))), r"expected \(3, 24\)"),
+        # On the engine a wrong memory would be read beyond its end.
+        (
+            lambda: made().predict(np.zeros((5, 3, 24)), made().predict(np.zeros((3, 24)))[1]),
+            "not the memory of 5 games",
+        ),
         (
             lambda: made().predict(np.zeros((3, 24)), action_masks=np.zeros((3, 9), bool)),
             "without any action",
@@ -127,6 +136,12 @@ def test_the_command_line(
     page = (tmp_path / "a" / "report.html").read_text()
     for words in ("An episode", "win rate", "Density of each layer of value.agents", "Ledger by"):
         assert words in page
+    for what in ("Games won", "Return"):
+        for axis in ("environment steps", "wall time"):
+            assert f"{what} over {axis}" in page
+    # The ledger counts a step of one episode, in both ways of counting.
+    assert "training FLOPs (per step of a minibatch" in page
+    assert "per update" not in page
     assert page.count("<circle") > 20
     shutil.copytree("a", "b")
     assert main(["report", "a", "b"]) == 0

@@ -81,6 +81,19 @@ def test_on_the_engine(learner: str, tmp_path: Path) -> None:
     happened(config, records)
 
 
+@pytest.mark.parametrize("parameters", ["shared", "masked"])
+def test_kept_moments_on_the_engine(parameters: str, tmp_path: Path) -> None:
+    """Moments of cut links decay the same however often somebody looks at them."""
+    config = toy("mast.mast", parameters=parameters, backend="engine")
+    algorithm = config.algorithm
+    kept = {
+        part: dataclasses.replace(getattr(algorithm, part), moments="keep")
+        for part in ("agents", "mixing")
+    }
+    config = dataclasses.replace(config, algorithm=dataclasses.replace(algorithm, **kept))
+    happened(config, check(config, tmp_path, every=47, journalled=False))
+
+
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_every_learner(learner: str, tmp_path: Path) -> None:
     config = toy("mast.mast", environment="predator_prey", learner=learner)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 import types
 from typing import Any
@@ -62,8 +63,10 @@ class FakeParallel:
         gone = {"left": self.leaves and self.steps == 2, "right": False}
         if over or any(gone.values()):
             self.agents = [a for a in self.possible_agents if not (over or gone[a])]
-        terminated = {a: gone[a] or (over and self.ends == "terminated") for a in gone}
         truncated = dict.fromkeys(gone, over and self.ends == "truncated")
+        if self.ends == "both":
+            truncated["left"] = over
+        terminated = {a: gone[a] or (over and not truncated[a]) for a in gone}
         return self._see(), {"left": 1.0, "right": 3.0}, terminated, truncated, {}
 
 
@@ -89,14 +92,14 @@ def test_masks_are_read_where_there_are_some() -> None:
     assert parallel(masks=True).seen.available[0, 1].tolist() == [False, True, True]
 
 
-@pytest.mark.parametrize("ends", ["terminated", "truncated"])
+@pytest.mark.parametrize("ends", ["terminated", "truncated", "both"])
 def test_rewards_are_averaged_and_ends_kept_apart(ends: str) -> None:
     team = parallel(ends=ends)
     for step in range(4):
         outcome = team.step(np.zeros((2, 2), np.int64))
         assert outcome.reward.tolist() == [2.0, 2.0]
         assert outcome.terminated.tolist() == [step == 3 and ends == "terminated"] * 2
-        assert outcome.truncated.tolist() == [step == 3 and ends == "truncated"] * 2
+        assert outcome.truncated.tolist() == [step == 3 and ends != "terminated"] * 2
     assert team.seen.observation[0, 0, 0] == 4.0  # the last observation is still there
     team.restart(np.array([True, False]))
     assert team.seen.observation[:, 0, 0].tolist() == [0.0, 4.0]
@@ -269,6 +272,14 @@ def test_foraging_tells_its_limit_from_its_end() -> None:
     assert seen["truncated"] > 0
     with pytest.raises(ValueError, match="lbforaging has no environment '1x1'"):
         make_team("lbf-1x1", 1, 0)
+
+
+@pytest.mark.slow
+def test_loading_smax_says_nothing() -> None:
+    pytest.importorskip("jaxmarl")
+    code = "from thrifty.marl.environments import make_team; make_team('smax-3m', 1, 0)"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, check=True, text=True).stdout == ""
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,8 @@ def test_time_constants_follow_the_run() -> None:
 
 def test_evaluations_play_the_same_episodes() -> None:
     """With a learner that does not learn, every evaluation has the same result."""
-    experiment = config(algorithm=QMIXConfig(hidden=8, batch_episodes=10_000)).build(1)
+    never = {"algorithm": QMIXConfig(hidden=8, batch_episodes=9999), "replay_episodes": 10_000}
+    experiment = config(**never).build(1)
     results = [
         {k: v for k, v in r.items() if k != "step"}
         for r in run(experiment)
@@ -160,13 +162,20 @@ class Faulty(Diverging):
     def step(self, action_N: Any) -> Result:
         if self.fault == "endless":
             return Result(0.0, False, False)
-        return super().step(action_N)
+        result = super().step(action_N)
+        if self.fault == "unpaid":
+            return result._replace(reward=float("nan"))
+        if self.fault == "ended":
+            self.fault = "nan" if result.truncated else self.fault
+        return result
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
         ("nan", "shows an observation or state that is not finite"),
+        ("ended", "shows an observation or state that is not finite"),
+        ("unpaid", "pays a reward that is not finite"),
         ("stuck", "leaves agent 1 of copy 0 without any available action"),
         ("endless", "goes on after its limit of 3 steps"),
     ],
@@ -178,6 +187,34 @@ def test_faults_of_an_environment_stop_the_run(fault: str, message: str) -> None
     )
     with pytest.raises(ValueError, match=message):
         run(experiment)
+
+
+class Closing(Diverging):
+    """Is over after three steps and offers nothing then."""
+
+    def step(self, action_N: Any) -> Result:
+        self.left -= 1
+        return Result(1.0, self.left == 0, False)
+
+    def view(self) -> View:
+        seen = super().view()
+        return seen._replace(available=seen.available & (self.left > 0))
+
+
+@pytest.mark.parametrize("value", ["double", "soft_mellowmax"])
+def test_a_game_that_is_over_needs_to_offer_nothing(value: Any) -> None:
+    """The value after a termination counts 0 times: it must be a number."""
+    algorithm = QMIXConfig(hidden=8, batch_episodes=4, next_value=value)
+    experiment = TeamExperiment(
+        config(evaluate_every=0, steps=200, algorithm=algorithm),
+        0,
+        lambda copies, seed: Copies(Closing, copies, seed),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of targets beyond the largest return
+        losses = [r["loss"] for r in run(experiment) if r["kind"] == "train" and "loss" in r]
+    assert losses
+    assert np.isfinite(losses).all()
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,9 @@ def test_names_that_lead_nowhere() -> None:
         make_team("skirmsh", 1, 0)
     with pytest.raises(ValueError, match="cannot import the environment"):
         make_team("thrifty.marl.skirmish:Nothing", 1, 0)
+    for other in ("skirmish:HEALTH", "environments:make_team"):  # a number; three arguments
+        with pytest.raises(ValueError, match=r"is no function \(copies, seed\) -> Team"):
+            make_team(f"thrifty.marl.{other}", 1, 0)
     with pytest.raises(ValueError, match="environments must be at least 1"):
         make_team("skirmish", 0, 0)
     assert make_team("thrifty.marl.skirmish:Skirmish", 1, 0).spec.name == "skirmish"

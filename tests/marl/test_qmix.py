@@ -70,6 +70,34 @@ def test_targets_become_long_after_the_delay() -> None:
     assert same == [True, True, False, False]
 
 
+@pytest.mark.parametrize("correction", ["none", "watkins"])
+def test_targets_look_no_further_than_greedy_actions(correction: Any) -> None:
+    """The loss with lam 1 by a plain loop, which stops where an agent did not act greedily."""
+    config = QMIXConfig(td_lambda=1.0, correction=correction, last_scale=1.0, discount=0.9)
+    learner, one, squares, cut = config.build(SPEC, seed=0), batch(5), [], 0
+    inputs = learner.batch_inputs(one)
+    with torch.no_grad():
+        q, target = learner.value.module.individual(inputs), learner.target.individual(inputs)
+        for b in range(4):
+            length = int(one.filled[:, b].sum())
+            y = 0.0
+            for t in reversed(range(length)):
+                best = q[t + 1, b].masked_fill(~one.available[t + 1, b], -torch.inf).argmax(-1)
+                after = target[t + 1, b].gather(-1, best[:, None])[:, 0]
+                value = float(learner.target(after[None], one.state[t + 1, b][None]))
+                last = t + 1 == length
+                explored = not last and bool((best != one.action[t + 1, b]).any())
+                cut += explored
+                if last or (explored and correction == "watkins"):
+                    y = value
+                y = float(one.reward[t, b]) + 0.9 * (1 - float(one.terminated[t, b])) * y
+                taken = q[t, b].gather(-1, one.action[t, b][:, None])[:, 0]
+                total = float(learner.value.module(taken[None], one.state[t, b][None]))
+                squares.append((total - y) ** 2)
+    assert 0 < cut < len(squares) - 4
+    assert learner.update(one)[0]["loss"] == pytest.approx(sum(squares) / len(squares), rel=1e-4)
+
+
 def test_an_optimizer_step_is_clipped_after_masking() -> None:
     part = PartSparsityConfig(sparsity=0.9)
     learner = QMIXConfig(
@@ -129,6 +157,7 @@ def test_state_goes_on_exactly() -> None:
         ({"discount": 1.5}, r"discount must lie in \[0, 1\]"),
         ({"omega": 0.0}, "omega must be more than 0"),
         ({"td_lambda": 0.5, "n_step": 3}, "two lengths of one target"),
+        ({"correction": "watkins"}, "set td_lambda, or leave it out"),
         ({"agents": PartSparsityConfig(scope="agents")}, 'set parameters="own"'),
         ({"mixing": PartSparsityConfig(scope="agents")}, "a mixer has no agents"),
     ],

@@ -99,6 +99,22 @@ def test_lambda_returns_are_the_mixture_of_n_step_returns(lam: float) -> None:
             assert found[t, b].item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_traces_cut_the_look_ahead_by_hand() -> None:
+    # Rewards 1, 1, 1, values 10, 20, 30 behind them, discount 1/2, lam 1; the action of step 1 is
+    # cut: y_2 = 1 + 15 = 16, y_1 = 1 + 16/2 = 9, y_0 = 1 + 10/2 = 6 where 1 + 9/2 = 5.5 is uncut.
+    ones, value = torch.ones(3, 1), torch.tensor([[10.0], [20.0], [30.0]])
+    steps = (ones, torch.zeros(3, 1), ones, value, 0.5)
+    trace = torch.tensor([[1.0], [0.0], [1.0]])
+    assert td_lambda(*steps, 1.0, trace).flatten().tolist() == [6.0, 9.0, 16.0]
+    assert td_lambda(*steps, 1.0).flatten().tolist() == [5.5, 9.0, 16.0]
+    # lam 1/2 and a trace of 1/2: a quarter of y_1 = 1 + (20 + 16) / 4 = 10 beside three of V_1.
+    found = td_lambda(*steps, 0.5, torch.tensor([[1.0], [0.5], [1.0]]))
+    assert found.flatten().tolist() == [1.0 + 0.5 * (7.5 + 2.5), 10.0, 16.0]
+    for trace in (torch.zeros(3, 1), torch.ones(3, 1)):  # one-step targets, and all of them
+        lam = 0.7 * float(trace[0])
+        torch.testing.assert_close(td_lambda(*steps, 0.7, trace), td_lambda(*steps, lam))
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 9])
 def test_n_step_returns_by_a_plain_loop(n: int) -> None:
     one = batch(2)

@@ -166,7 +166,7 @@ class TeamAgent:
             actions [N] or [E, N], and the memory for the next call.
 
         Raises:
-            ValueError: another size, or an agent without any action.
+            ValueError: another size, another memory, or an agent without any action.
         """
         spec = self._experiment.spec
         array = np.asarray(observation, np.float32)
@@ -185,10 +185,16 @@ class TeamAgent:
         if not masks.any(2).all():
             raise ValueError("action_masks leave an agent without any action")
         learner = self._experiment.learner
+        memory = learner.memory(len(array)) if state is None else state
+        if len(memory.hidden) != len(array):
+            raise ValueError(
+                f"state is not the memory of {len(array)} games: give what the last call for as "
+                "many returned, or None where episodes begin"
+            )
         actions, memory = learner.act(
             array,
             masks,
-            learner.memory(len(array)) if state is None else state,
+            memory,
             epsilon=0.0 if deterministic else self._experiment.epsilon,
             rng=self._rng,
         )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from thrifty.agents.team import TeamAgent, TeamEnvironment
 from thrifty.marl import PartSparsityConfig, QMIXConfig, RESConfig, TeamConfig, WQMIXConfig
+from thrifty.runs.configuration import from_json, to_json
 
 TopologyName = Literal["rigl", "set", "static"]
 TrickName = Literal["mast", "none"]
@@ -96,6 +97,7 @@ class _ValueDecomposition(TeamAgent):
                 f"policy_kwargs has unknown keys {unknown}; it takes "
                 f"{', '.join(self._algorithm.__dataclass_fields__)}"
             )
+        algorithm = self._algorithm(**fields | dict(self._fixed) | given)
         config = TeamConfig(
             environment=env if isinstance(env, str) else getattr(env, "__name__", "team"),
             environments=n_envs,
@@ -103,7 +105,8 @@ class _ValueDecomposition(TeamAgent):
             replay_episodes=buffer_size,
             evaluate_every=0,
             backend=backend,
-            algorithm=self._algorithm(**fields | dict(self._fixed) | given),
+            # Types and words are checked as those of a stored configuration are.
+            algorithm=from_json(self._algorithm, to_json(algorithm)),
         )
         super().__init__(env, config, seed)
 

@@ -11,18 +11,22 @@ brought up to date, optimizer state included; afterwards the compact form takes 
 
 Every tensor of an optimizer's state that has its parameter's shape is carried link by link; of what
 else is there (a step counter) all parts of a chain hold the same, and the first one's is taken.
+Where no link is, such a tensor becomes 0, or it is kept and decays, step by step, as in the dense
+form, whose gradients are 0 there (``moments``).
 """
 
 from __future__ import annotations
 
 import inspect
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from thrifty.engine.links import LinkedModule
 from thrifty.engine.modules import compact
+from thrifty.engine.optim import decay
 from thrifty.engine.sparse_mlp import SparseMLP
 from thrifty.engine.sparse_recurrent import BIASES, WEIGHTS
 from thrifty.sparse import Topology
@@ -30,6 +34,12 @@ from thrifty.sparse import Topology
 Model = TypeVar("Model", bound=nn.Module)
 _Part = tuple[str, Tensor | None]
 """A dense parameter's name, and its mask where only its links are held."""
+# What a step without a gradient multiplies a moment by, from the settings of Adam and RMSprop.
+_FACTORS: dict[str, Callable[[dict[str, Any]], float]] = {
+    "exp_avg": lambda group: group["betas"][0],
+    "exp_avg_sq": lambda group: group["betas"][1],
+    "square_avg": lambda group: group["alpha"],
+}
 
 
 class Twin(Generic[Model]):
@@ -40,6 +50,8 @@ class Twin(Generic[Model]):
         topology: of this model.
         optimizer: over parameters of this model, of which each chain's weights are in one group,
             and its biases too.
+        moments: what the optimizer holds of cut links becomes 0 ("zero"), or stays and decays
+            ("keep"; Adam, and RMSprop without momentum).
 
     Attributes:
         compact: the compact model; a new one after :meth:`take_dense`.
@@ -49,8 +61,16 @@ class Twin(Generic[Model]):
         ValueError: as ``compact`` does, or parameters of a chain in several groups.
     """
 
-    def __init__(self, model: Model, topology: Topology, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self,
+        model: Model,
+        topology: Topology,
+        optimizer: torch.optim.Optimizer,
+        *,
+        moments: Literal["zero", "keep"] = "zero",
+    ) -> None:
         self._model, self._topology, self._dense_optimizer = model, topology, optimizer
+        self._moments = moments
         self.compact: Model
         self.optimizer: torch.optim.Optimizer
         self.take_dense()
@@ -84,9 +104,12 @@ class Twin(Generic[Model]):
             state = self.optimizer.state.get(small[name])
             if not state:
                 continue
-            for part, _ in parts:
+            for part, mask in parts:
+                held = self._held(dense[part], mask, state)
                 self._dense_optimizer.state[dense[part]] = {
-                    key: torch.zeros_like(dense[part]) if _of_shape(value, small[name]) else value
+                    key: held.get(key, torch.zeros_like(dense[part]))
+                    if _of_shape(value, small[name])
+                    else value
                     for key, value in state.items()
                 }
             for key, value in state.items():
@@ -100,6 +123,27 @@ class Twin(Generic[Model]):
                         self._dense_optimizer.state[dense[part]][key] = value.clone()
         self._topology.project()
         self._bring_buffers()
+
+    def _held(
+        self, parameter: Tensor, mask: Tensor | None, state: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        """The dense optimizer's moments where no link is, decayed since the two forms agreed."""
+        held = self._dense_optimizer.state.get(parameter)
+        if self._moments == "zero" or mask is None or not held:
+            return {}
+        group = next(
+            group
+            for group in self._dense_optimizer.param_groups
+            if any(parameter is one for one in group["params"])
+        )
+        since = int(state["step"]) - int(held["step"])
+        for key, factor in _FACTORS.items():
+            if key in held:
+                cut = ~mask & (held[key] != 0)
+                values = held[key][cut].numpy()
+                decay(values, factor(group), since)
+                held[key][cut] = torch.from_numpy(values)
+        return dict(held)
 
     def _bring_buffers(self) -> None:
         buffers = dict(self._model.named_buffers())

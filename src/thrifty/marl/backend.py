@@ -24,22 +24,14 @@ def choose(asked: Literal["auto"] | Backend, learner: Learner) -> tuple[Backend,
         asked: the configuration's ``backend``; all but auto is returned as it is.
         learner: as built; its links are counted.
 
-    Raises:
-        ValueError: the engine is asked for and lacks something.
-
     Example:
         >>> from thrifty.marl import QMIXConfig, Spec
         >>> spec = Spec("toy", agents=2, actions=3, observation_dim=4, state_dim=5, limit=6)
         >>> choose("auto", QMIXConfig().build(spec, seed=0))
         ('reference', 'dense: no weight is cut')
     """
-    lacking = unsupported(learner)
-    if asked == "engine" and lacking:
-        raise ValueError(f"the engine has no {lacking}: use backend=reference for it")
     if asked != "auto":
         return asked, "as configured"
-    if lacking:
-        return "reference", f"the engine has no {lacking}"
     rows = [row for name, (value, _) in learner.pairs().items() for row in value.costs(name)]
     cut = 1.0 - sum(r.sparse_parameters for r in rows) / sum(r.dense_parameters for r in rows)
     if cut == 0.0:
@@ -52,18 +44,3 @@ def choose(asked: Literal["auto"] | Backend, learner: Learner) -> tuple[Backend,
     if missing:
         return "reference", f"the engine cannot be loaded ({missing})"
     return "engine", f"{share}, above the {least} from which the engine is faster"
-
-
-def unsupported(learner: Learner) -> str | None:
-    """Return what the engine lacks for a learner, in words, or None.
-
-    Args:
-        learner: as built.
-    """
-    config = learner.config
-    if config.parameters == "masked":
-        return "agents with masks of their own over shared weights"
-    for part in (config.agents, config.mixing):
-        if part.sparsity > 0.0 and part.moments == "keep":
-            return "optimizer moments of cut links (moments=keep)"
-    return None

@@ -8,6 +8,7 @@ through its checkpoint.
 
 Agents and QMIX's mixer are one operation each (`thrifty.marl.operations`); the unrestricted mixer
 of Weighted QMIX runs as `thrifty.engine.modules` makes it, and a part without masks as it is.
+Agents that differ in their masks alone keep one set of values (`thrifty.marl.compact_tied`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from thrifty.engine.sparse_mlp import SparseMLP
 from thrifty.engine.sparse_recurrent import SparseGRU
 from thrifty.engine.twin import Twin
 from thrifty.marl.agents import AgentInputs, Agents, RecurrentAgent, input_rows
+from thrifty.marl.compact_tied import CompactTied
 from thrifty.marl.joint_value import JointValue, PartSparsityConfig, SparseValue
 from thrifty.marl.mixers import MonotonicMixer
 from thrifty.marl.operations import CompiledAgent, CompiledAgents, CompiledMixer
@@ -174,12 +176,16 @@ class CompiledValue:
             done = self.reference.descend(loss)
             self._take()
             return done
-        for parameter in self._parameters:
+        for parameter in self._inputs:
             parameter.grad = None
-        loss.backward(inputs=self._parameters)
+        loss.backward(inputs=self._inputs)
+        if self._tied is not None:
+            self._tied.gather()
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.reference.clip_norm)
         for optimizer in self._optimizers:
             optimizer.step()
+        if self._tied is not None:
+            self._tied.spread()
         for part in self.parts.values():
             part.evolution.steps += 1
         return norm.item(), {}
@@ -190,15 +196,30 @@ class CompiledValue:
         modules: dict[str, nn.Module] = {}
         self._twins: list[Twin[nn.Module]] = []
         self._optimizers: list[torch.optim.Optimizer] = []
+        self._inputs: list[Tensor] = []
         self._parameters: list[Tensor] = []
+        self._tied: CompactTied | None = None
         for name, part in self.parts.items():
+            if name == "agents" and reference.tied is not None:
+                assert isinstance(part.module, Agents)
+                self._tied = CompactTied(part.module, part.topology, reference.tied)
+                modules[name] = self._tied.compact
+                self._inputs += self._tied.compact.parameters()
+                self._parameters += reference.tied.master.parameters()
+                continue
             if part.topology.names:
-                twin = Twin(part.module, part.topology, reference.optimizer)
+                twin = Twin(
+                    part.module,
+                    part.topology,
+                    reference.optimizer,
+                    moments=part.evolution.moments,
+                )
                 self._twins.append(twin)
                 self._optimizers.append(twin.optimizer)
                 modules[name] = twin.compact
             else:
                 modules[name] = part.module
+            self._inputs += modules[name].parameters()
             self._parameters += modules[name].parameters()
         for parameter in reference.parameters:
             parameter.grad = None  # the reference's optimizer steps where a part is not compact
@@ -210,6 +231,8 @@ class CompiledValue:
         """Bring the reference up to date."""
         for twin in self._twins:
             twin.bring_dense()
+        if self._tied is not None:
+            self._tied.bring(self.reference.optimizer if self.reference.clears else None)
 
     def plan(self, agents: PartSparsityConfig, mixer: PartSparsityConfig) -> None:
         """Take over the schedules of a run that begins."""

@@ -133,6 +133,12 @@ def check_config(config: TeamConfig) -> None:
     ):
         if value is not None and value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
+    if config.replay_episodes <= config.algorithm.batch_episodes:
+        raise ValueError(
+            "updates begin once more episodes are stored than a minibatch takes: replay_episodes "
+            f"must be more than batch_episodes, got {config.replay_episodes} and "
+            f"{config.algorithm.batch_episodes}"
+        )
     for name, chance in (
         ("epsilon_first", config.epsilon_first),
         ("epsilon_last", config.epsilon_last),

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Callable
 
 from thrifty.marl.matrix_game import MatrixGame
@@ -51,7 +52,8 @@ def make_team(name: str, copies: int, seed: int) -> Team:
         seed: everything random in them derives from it.
 
     Raises:
-        ValueError: there is no such environment, or what it needs is not installed.
+        ValueError: there is no such environment or it is no function of the two, or what it needs
+            is not installed.
     """
     if ":" in name:
         module, _, attribute = name.partition(":")
@@ -59,6 +61,12 @@ def make_team(name: str, copies: int, seed: int) -> Team:
             factory: TeamFactory = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as problem:
             raise ValueError(f"cannot import the environment {name!r}: {problem}") from problem
+        try:
+            inspect.signature(factory).bind(copies, seed)
+        except TypeError as problem:
+            raise ValueError(
+                f"{name!r} is no function (copies, seed) -> Team: {problem}"
+            ) from problem
         return factory(copies, seed)
     if name in _OWN:
         return _OWN[name](copies, seed)

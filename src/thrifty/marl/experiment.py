@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from thrifty.marl.backend import choose
-from thrifty.marl.config import TeamConfig
+from thrifty.marl.config import TeamConfig, check_config
 from thrifty.marl.environments import TeamFactory, make_team
 from thrifty.marl.episodes import EpisodeReplay, Rows
 from thrifty.marl.ledger import ledger
@@ -86,9 +86,11 @@ class TeamExperiment:
 
     def extend(self, steps: int, evaluate_every: int) -> None:
         """Plan a number of further steps; every other time constant stays as it was."""
-        self.config = dataclasses.replace(
+        config = dataclasses.replace(
             self.config, steps=self.step + steps, evaluate_every=evaluate_every
         )
+        check_config(config)
+        self.config = config
         self._ended = False
 
     # ------------------------------------------------------------------ the stream

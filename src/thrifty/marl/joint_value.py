@@ -190,11 +190,11 @@ class SparseValue:
         module.mixer.shrink(last_scale)
         self.clip_norm = clip_norm
         self._inputs = self.parameters = list(module.parameters())
-        self._tied: TiedAgents | None = None
-        self._clears = agents.moments == "zero"
+        self.tied: TiedAgents | None = None
+        self.clears = agents.moments == "zero"
         if tied:
-            self._tied = TiedAgents(module.agents, self.parts["agents"].topology)
-            self.parameters = [*self._tied.master.parameters(), *module.mixer.parameters()]
+            self.tied = TiedAgents(module.agents, self.parts["agents"].topology)
+            self.parameters = [*self.tied.master.parameters(), *module.mixer.parameters()]
         self.optimizer: torch.optim.Optimizer
         if optimizer == "adam":
             self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, fused=True)
@@ -227,13 +227,13 @@ class SparseValue:
         loss.backward(inputs=self._inputs)
         for part in self.parts.values():
             part.evolution.before(self.optimizer)
-        if self._tied is not None:
-            self._tied.gather()
+        if self.tied is not None:
+            self.tied.gather()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.optimizer.step()
         updates = {name: part.evolution.after(self.optimizer) for name, part in self.parts.items()}
-        if self._tied is not None:
-            self._tied.spread(self.optimizer if self._clears else None)
+        if self.tied is not None:
+            self.tied.spread(self.optimizer if self.clears else None)
         return norm.item(), {name: u for name, u in updates.items() if u is not None}
 
     def plan(self, agents: PartSparsityConfig, mixer: PartSparsityConfig) -> None:
@@ -278,6 +278,6 @@ class SparseValue:
         for name, part in self.parts.items():
             part.topology.load_state_dict(state["topology"][name])
             part.evolution.load_state_dict(state["evolution"][name])
-        if self._tied is not None:
-            self._tied.join()
+        if self.tied is not None:
+            self.tied.join()
         self.optimizer.load_state_dict(state["optimizer"])

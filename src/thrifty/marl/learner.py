@@ -76,6 +76,9 @@ class LearnerConfig:
     """Soft mellowmax: sharpness of the mean."""
     td_lambda: float = 0.0
     """Lambda of the targets once the delay has passed; 0 is one-step."""
+    correction: Literal["none", "watkins"] = "none"
+    """Lambda targets of exploring teams: none looks through every step, as published; watkins cuts
+    where an agent's action is not greedy any more (Retrace's trace for a greedy policy)."""
     n_step: int = 1
     """Steps of the target once the delay has passed, where td_lambda is 0."""
     long_after: int | None = None
@@ -248,16 +251,25 @@ class Learner:
             return soft_mellowmax(q, available, c.alpha, c.omega)
         if c.next_value == "max":
             return q.masked_fill(~available, -torch.inf).max(-1).values
-        greedy = online_TBNU[1:].masked_fill(~available, -torch.inf).argmax(-1, keepdim=True)
+        greedy = greedy_actions(online_TBNU[1:], available).unsqueeze(-1)
         return q.gather(-1, greedy).squeeze(-1)
 
-    def returns(self, value_next_TB: Tensor, batch: EpisodeBatch) -> Tensor:
-        """Return the targets of this update, [T, B]: one-step, and after the delay long ones."""
+    def returns(self, value_next_TB: Tensor, online_TBNU: Tensor, batch: EpisodeBatch) -> Tensor:
+        """Return the targets of this update, [T, B]: one-step, and after the delay long ones.
+
+        Args:
+            value_next_TB: values of the next step.
+            online_TBNU: as for `next_individual`.
+            batch: for the rewards.
+        """
         c = self.config
         long = self.updates >= (c.long_after or 0)
         steps = (batch.reward, batch.terminated, batch.filled, value_next_TB, c.discount)
         if long and c.td_lambda > 0.0:
-            return td_lambda(*steps, c.td_lambda)
+            trace_TB = None
+            if c.correction == "watkins":
+                trace_TB = took_greedy(online_TBNU, batch).to(batch.filled.dtype)
+            return td_lambda(*steps, c.td_lambda, trace_TB)
         return n_step(*steps, c.n_step if long else 1)
 
     def update(self, batch: EpisodeBatch) -> tuple[dict[str, float], dict[str, TopologyUpdate]]:
@@ -332,6 +344,17 @@ def chosen(q_TBNU: Tensor, batch: EpisodeBatch) -> Tensor:
     return q_TBNU[:-1].gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)
 
 
+def greedy_actions(q_LNU: Tensor, available_LNU: Tensor) -> Tensor:
+    """Return every agent's available action of highest value, int64 [..., N]."""
+    return q_LNU.masked_fill(~available_LNU, -torch.inf).argmax(-1)
+
+
+def took_greedy(q_TBNU: Tensor, batch: EpisodeBatch) -> Tensor:
+    """Return where all agents took their greedy action, bool [T, B]."""
+    greedy_TBN = greedy_actions(q_TBNU[:-1], batch.available[:-1])
+    return (greedy_TBN == batch.action).all(-1)
+
+
 def check_learner(config: LearnerConfig, spec: Spec) -> None:
     """Refuse hyper-parameters that cannot work.
 
@@ -362,6 +385,10 @@ def check_learner(config: LearnerConfig, spec: Spec) -> None:
     if config.td_lambda > 0.0 and config.n_step > 1:
         raise ValueError(
             "td_lambda and n_step are two lengths of one target: set td_lambda=0 or n_step=1"
+        )
+    if config.correction != "none" and config.td_lambda == 0.0:
+        raise ValueError(
+            f'correction="{config.correction}" is of lambda targets: set td_lambda, or leave it out'
         )
     if config.agents.scope == "agents" and config.parameters == "shared":
         raise ValueError(

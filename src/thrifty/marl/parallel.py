@@ -7,7 +7,8 @@
 | actions | discrete; agents with fewer have the others masked |
 | available | ``action_mask`` in the observation or the info, where there is one; else all |
 | reward | the mean over agents |
-| end | terminated or truncated for all agents at once; an agent that leaves alone is refused |
+| end | for all agents at once, terminated if it is so for all, else truncated |
+| leaving | an agent that leaves before the others is refused |
 
 Needs the extra marl (pettingzoo, mpe2).
 """
@@ -78,18 +79,18 @@ class ParallelEnvironment:
         """Take one step of all agents."""
         actions = dict(zip(self._agents, action_N, strict=True))
         self._last, rewards, terminations, truncations, self._infos = self._env.step(actions)
-        terminated, truncated = all(terminations.values()), all(truncations.values())
-        if not (terminated or truncated):
-            over = [a for a in self._agents if terminations.get(a) or truncations.get(a)]
-            if over or set(self._env.agents) != set(self._agents):
-                gone = over or sorted(set(self._agents) - set(self._env.agents))
-                raise ValueError(
-                    f"{self._name}: {', '.join(gone)} left before the others; a team stays whole "
-                    "until the end here: wrap the environment so that it stays and does nothing"
-                )
+        over = [a for a in self._agents if terminations.get(a) or truncations.get(a)]
+        ended = len(over) == len(self._agents)
+        if not ended and (over or set(self._env.agents) != set(self._agents)):
+            gone = over or sorted(set(self._agents) - set(self._env.agents))
+            raise ValueError(
+                f"{self._name}: {', '.join(gone)} left before the others; a team stays whole "
+                "until the end here: wrap the environment so that it stays and does nothing"
+            )
+        terminated = ended and all(terminations.values())
         self._check(self._last)
         reward = float(np.mean([rewards[agent] for agent in self._agents]))
-        return Result(reward, terminated, truncated and not terminated)
+        return Result(reward, terminated, ended and not terminated)
 
     def _check(self, observations: Mapping[str, Any]) -> None:
         missing = [agent for agent in self._agents if agent not in observations]

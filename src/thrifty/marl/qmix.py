@@ -62,7 +62,7 @@ class QMIX(Learner):
         with torch.no_grad():
             target_TBNU = self.target.individual(inputs)
             next_TBN = self.next_individual(target_TBNU, q_TBNU, batch)
-            y_TB = self.returns(self.target(next_TBN, state[1:]), batch)
+            y_TB = self.returns(self.target(next_TBN, state[1:]), q_TBNU, batch)
         loss = masked_mean((total_TB - y_TB).square(), batch.filled)
         norm, moved = self.value.descend(loss)
         self.finish_update()

@@ -170,7 +170,7 @@ class RES(Learner):
                 beta=c.beta,
                 greedy=c.greedy,
             ).view_as(batch.reward)
-            y_TB = self.returns(next_TB, batch)
+            y_TB = self.returns(next_TB, q_TBNU, batch)
             nothing = torch.zeros_like(next_TB)
             return_TB = td_lambda(
                 batch.reward, batch.terminated, batch.filled, nothing, c.discount, 1.0

@@ -6,8 +6,9 @@ was truncated bootstraps from its last observation.
 
 Legend: T steps, B episodes, U actions.
 
-Reference: MAST (Hu et al., NeurIPS 2024), equations 3 and 6, appendix A.5. The stable form of the
-operator and the mask of unavailable actions are ours.
+References: MAST (Hu et al., NeurIPS 2024), equations 3 and 6, appendix A.5. The stable form of the
+operator and the mask of unavailable actions are ours. Munos et al. (2016), Retrace, section 3: the
+traces of Q(lambda).
 """
 
 from __future__ import annotations
@@ -55,11 +56,12 @@ def td_lambda(
     value_next_TB: Tensor,
     discount: float,
     lam: float,
+    trace_TB: Tensor | None = None,
 ) -> Tensor:
-    """Return y_t = r_t + discount (1 - term_t) [ (1 - lam) V_{t+1} + lam y_{t+1} ].
+    """Return y_t = r_t + discount (1 - term_t) [ (1 - l_{t+1}) V_{t+1} + l_{t+1} y_{t+1} ].
 
-    At the last step of an episode y_{t+1} is V_{t+1}. lam 0 is the one-step target, lam 1 the
-    discounted rewards with the last value behind them.
+    l_{t+1} is lam times the trace of step t + 1. At the last step of an episode y_{t+1} is V_{t+1}.
+    lam 0 is the one-step target, lam 1 the discounted rewards with the last value behind them.
 
     Args:
         reward_TB: rewards.
@@ -68,13 +70,16 @@ def td_lambda(
         value_next_TB: V_{t+1}.
         discount: per step.
         lam: in [0, 1].
+        trace_TB: how far targets look through each step, in [0, 1]; None is 1 everywhere (Peng's
+            Q(lambda)), 1 where the greedy action was taken and 0 elsewhere is Watkins's.
 
     Returns:
         [T, B]; what stands at padding means nothing.
     """
     goes_on_TB = discount * (1.0 - terminated_TB)
     # lam where a step follows, 0 at an episode's last one, whose V stands for y_{t+1}.
-    lam_TB = lam * torch.cat([filled_TB[1:], torch.zeros_like(filled_TB[:1])])
+    through_TB = filled_TB if trace_TB is None else filled_TB * trace_TB
+    lam_TB = lam * torch.cat([through_TB[1:], torch.zeros_like(filled_TB[:1])])
     rest = (reward_TB + goes_on_TB * (1.0 - lam_TB) * value_next_TB).unbind()
     factor = (goes_on_TB * lam_TB).unbind()
     y = [rest[-1]]

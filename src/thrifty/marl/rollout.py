@@ -58,6 +58,8 @@ class Rollout:
             seen.observation, seen.available, self.memory, epsilon=epsilon, rng=rng
         )
         outcome = team.step(action_EN)
+        if not np.isfinite(outcome.reward).all():
+            raise ValueError(f"{team.spec.name} pays a reward that is not finite")
         self.rows.act(row_EC, action_EN, outcome.reward, outcome.terminated)
         self._episode_ELC[every, self._length_E] = row_EC
         self._length_E += 1
@@ -69,7 +71,11 @@ class Rollout:
             )
         if not over_E.any():
             return []
-        self.rows.see(row_EC, team.seen)
+        last = team.seen
+        # Nothing is chosen after a termination, and some environments offer nothing there.
+        last = last._replace(available=last.available | outcome.terminated[:, None, None])
+        check_seen(last, team.spec.name)
+        self.rows.see(row_EC, last)
         finished = []
         for copy in np.flatnonzero(over_E):
             length = int(self._length_E[copy])

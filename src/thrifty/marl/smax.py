@@ -26,8 +26,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +63,20 @@ class _Game(NamedTuple):
     """key, the four of ``settle``, actions -> states, reward, what is looked at, the next key."""
     look: Any
     """states -> observation, state, available, a side lives (twice), steps."""
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Swallow deprecations inside JAX and JaxMARL's greeting."""
+    nowhere = io.StringIO()
+    # JaxMARL, where brax is missing, sets standard output to what it was in the beginning.
+    original, sys.__stdout__ = sys.__stdout__, nowhere  # type: ignore[misc, assignment]
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.__stdout__ = original  # type: ignore[misc]
 
 
 @functools.cache
@@ -142,8 +157,7 @@ class SMAX:
     def __init__(self, copies: int, seed: int, map_name: str, name: str = "SMAX") -> None:
         check_copies(copies, seed)
         try:
-            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-                warnings.simplefilter("ignore")  # deprecations inside JAX, and a greeting
+            with _silence():
                 import jax
                 import jaxmarl  # noqa: F401 - to tell its absence from other faults
 

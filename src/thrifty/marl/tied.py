@@ -65,10 +65,12 @@ class TiedAgents:
             masks = [self._held(name, net) for net in range(len(self._nets))]
             if masks[0] is not None:
                 held = torch.stack([mask for mask in masks if mask is not None]).any(0)
-                value.mul_(held)
+                value.masked_fill_(~held, 0.0)  # a product would keep the sign, -0
                 state = {} if optimizer is None else optimizer.state.get(value, {})
                 for moment in state.values():
                     if isinstance(moment, Tensor) and moment.shape == value.shape:
                         moment.mul_(held)
             for net, mask in zip(self._nets, masks, strict=True):
-                net.get_parameter(name).copy_(value if mask is None else value * mask)
+                net.get_parameter(name).copy_(
+                    value if mask is None else value.masked_fill(~mask, 0.0)
+                )

@@ -31,6 +31,8 @@ from thrifty.marl.learner import (
     Value,
     chosen,
     compiled_pair,
+    greedy_actions,
+    took_greedy,
 )
 from thrifty.marl.mixers import CentralMixer
 from thrifty.marl.returns import masked_mean
@@ -135,7 +137,7 @@ class WQMIX(Learner):
         with torch.no_grad():
             target_TBNU = self.central_target.individual(inputs)
             next_TBN = self.next_individual(target_TBNU, q_TBNU, batch)
-            y_TB = self.returns(self.central_target(next_TBN, state[1:]), batch)
+            y_TB = self.returns(self.central_target(next_TBN, state[1:]), q_TBNU, batch)
             weight_TB = self._weights(batch, q_TBNU, total_TB, target_TBNU, state, y_TB)
 
         loss = masked_mean(weight_TB * (total_TB - y_TB).square(), batch.filled)
@@ -166,9 +168,8 @@ class WQMIX(Learner):
         weight = self.config.weight
         if self.config.weighting == "optimistic":
             return optimistic_weights(y_TB, total_TB, weight)
-        greedy_TBN = q_TBNU[:-1].masked_fill(~batch.available[:-1], -torch.inf).argmax(-1)
+        greedy_TBN = greedy_actions(q_TBNU[:-1], batch.available[:-1])
         at_greedy = target_TBNU[:-1].gather(-1, greedy_TBN.unsqueeze(-1)).squeeze(-1)
-        is_greedy_TB = (greedy_TBN == batch.action).all(-1)
         return central_weights(
-            y_TB, self.central_target(at_greedy, state[:-1]), is_greedy_TB, weight
+            y_TB, self.central_target(at_greedy, state[:-1]), took_greedy(q_TBNU, batch), weight
         )

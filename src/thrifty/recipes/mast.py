@@ -23,7 +23,8 @@ One sparsity holds for agents, mixer and hypernetworks. Where the paper is open,
 and can be set: shared parameters with one mask (its size figures), a mask for each agent over
 shared weights (``parameters="masked"``) or own networks ("own", its section 4.2), the links of both
 ranked together over the agents; layer-wise Erdos-Renyi densities; moments of exchanged links
-cleared. Time constants are fractions of the run (`thrifty.marl.config`).
+cleared; lambda targets without a correction for exploring (``algorithm.correction``). Time
+constants are fractions of the run (`thrifty.marl.config`).
 """
 
 from __future__ import annotations

@@ -257,13 +257,18 @@ def scaling(run: RunData) -> str:
     return f" Time constants: {run.scaling}." if run.scaling else ""
 
 
-def ledger(run: RunData) -> str:
-    """Parameters and FLOPs beside the dense twin's, in all and per layer."""
+def ledger(run: RunData, *, training: str = "per update") -> str:
+    """Parameters and FLOPs beside the dense twin's, in all and per layer.
+
+    Args:
+        run: one run.
+        training: what its training FLOPs are counted for.
+    """
     start = run.first("start")
     counted = start.get("ledger") or {}
     rows = [
         (
-            f"{label} ({what})",
+            f"{label} ({training if key == 'training_flops' else what})",
             numbers.count(counted[key].get("dense")),
             numbers.count(counted[key].get("sparse")),
             numbers.share(counted[key].get("ratio")),

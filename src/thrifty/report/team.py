@@ -26,6 +26,7 @@ from thrifty.report.run_data import RunData
 from thrifty.report.team_film import COLOURS, SIDES, animation, film_strip
 
 _LATE = 20  # evaluations that the score is the mean of
+_TRAINING = "per step of a minibatch's episode"  # what training FLOPs are counted for
 
 
 def is_team(run: RunData) -> bool:
@@ -41,7 +42,7 @@ def sections(run: RunData) -> list[str]:
         _learning(run),
         _topology(run),
         _published(run),
-        single.ledger(run),
+        single.ledger(run, training=_TRAINING),
         single.reproduce(run),
     ]
 
@@ -74,7 +75,7 @@ def _headline(run: RunData) -> str:
             )
             for key, label, what in (
                 ("parameters", "parameters", "weights, target networks included"),
-                ("training_flops", "training FLOPs", "per step of a minibatch's episode"),
+                ("training_flops", "training FLOPs", _TRAINING),
             )
         ),
         (
@@ -116,20 +117,14 @@ def _film(run: RunData) -> str:
 
 
 def _learning(run: RunData) -> str:
-    field = "win_rate" if run.first("start")["team"].get("wins") else "return_mean"
-    label = "games won (%)" if field == "win_rate" else "return of greedy episodes"
+    curves = [("return_mean", "return of greedy episodes", "Return")]
+    if run.first("start")["team"].get("wins"):
+        curves.insert(0, ("win_rate", "games won (%)", "Games won"))
     drawn = [
-        picture(_curve(run, field, "step", label), "steps", "Over environment steps"),
-        picture(_curve(run, field, "wall_seconds", label), "time", "Over wall time"),
+        picture(_curve(run, field, over, label), f"{field}_{over}", f"{title} over {axis}")
+        for field, label, title in curves
+        for over, axis in (("step", "environment steps"), ("wall_seconds", "wall time"))
     ]
-    if field == "win_rate":
-        drawn.append(
-            picture(
-                _curve(run, "return_mean", "step", "return of greedy episodes"),
-                "return",
-                "Return over environment steps",
-            )
-        )
     drawn.append(picture(_targets(run), "targets", "Mean target over environment steps"))
     return section(
         "Learning",
@@ -236,7 +231,7 @@ def _published(run: RunData) -> str:
         )
         for key, label in (
             ("parameters", "size (links, dense biases, targets)"),
-            ("training_flops", "training FLOPs per step of a minibatch's episode"),
+            ("training_flops", f"training FLOPs {_TRAINING}"),
             ("inference_flops", "inference FLOPs per action"),
         )
     ]
