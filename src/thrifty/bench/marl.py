@@ -46,6 +46,7 @@ AS_MANY_STEPS = 270
 MARK = 4.0
 """Least ratio of the dense update's time to the engine's at 95 %."""
 DENSE, MASKED, ENGINE = "thrifty QMIX, dense", "thrifty QMIX, masked", "thrifty QMIX, engine"
+ENGINE_ALIKE = f"{ENGINE}, {AS_MANY_STEPS} episodes an update"
 THEIRS = "JaxMARL QMIX"
 UPDATE = "QMIX update, 32 episodes of 60 to 100 steps, SMAX 3m sizes"
 _TARGETS = "the same with lambda returns and soft mellowmax"
@@ -218,11 +219,10 @@ def _turns(turns: int, reference: Path | None) -> list[Row]:
     """Run the sides of the comparison in turn, each in a process of its own."""
     if importlib.util.find_spec("jaxmarl") is None:
         return [_missing(LOOP, name, **_RATE) for name in (DENSE, ENGINE, THEIRS)]
-    many = f"{ENGINE}, {AS_MANY_STEPS} episodes an update"
     ours = {
         DENSE: (0.0, EPISODES),
         ENGINE: (SPARSITY, EPISODES),
-        many: (SPARSITY, AS_MANY_STEPS),
+        ENGINE_ALIKE: (SPARSITY, AS_MANY_STEPS),
     }
     theirs = f"{THEIRS} ({commit_of(reference)})" if reference is not None else THEIRS
     rates: dict[str, list[float]] = {name: [] for name in (*ours, theirs)}
