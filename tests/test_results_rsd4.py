@@ -111,6 +111,15 @@ def test_claims_agree_with_their_rows(script: Script, tmp_path: Path) -> None:
     assert "RecurrentPPO" in summary
 
 
+def test_what_a_part_is_worth_is_said_beside_the_whole(script: Script) -> None:
+    module = script("summarise")
+    rows = [row("s1", "S1", seed, 14.2, 10.0) for seed in (0, 1)]
+    rows += [{**row(recipe, "S1", 0, 14.0, 10.0), "paired": "0.965"} for recipe in module.PARTS]
+    rows += [row("s2", "S2", 0, 29.4, 20.0), row("rtd3", "S2", 0, 29.4, 20.0)]  # not all ran
+    (line,) = [one for one in module.ablated(rows) if one]
+    assert line.startswith("- S1, points of % beside RSD4's 99.00: without softmax -2.50, ")
+
+
 def test_the_anchors_settings_are_those_that_brought_most(script: Script) -> None:
     pytest.importorskip("sb3_contrib")
     module = script("recurrent_ppo")

@@ -146,7 +146,7 @@ def sd3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") ->
 def rtd3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """RSD4 without the softmax operator: the value of one smoothed sample.
 
-    Time: 2.3 to 2.5 minutes on S1, 4.7 to 5.6 on S5.
+    Time: 2.3 to 2.5 minutes on S1, 6.9 to 8.1 on S5.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
@@ -159,7 +159,7 @@ def rtd3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -
 def td3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """Neither recurrence nor softmax: one actor, two critics.
 
-    Time: 0.7 to 0.8 minutes on S1, 1.2 to 1.7 on S5.
+    Time: 0.7 to 0.8 minutes on S1, 1.4 to 2.6 on S5.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
@@ -172,7 +172,7 @@ def td3(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") ->
 def ddpg(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """One actor, one critic, the value of what the actor proposes.
 
-    Time: 0.5 to 0.6 minutes on S1, 0.9 to 1.1 on S5.
+    Time: 0.5 to 0.6 minutes on S1, 1.3 to 2.2 on S5.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
@@ -188,7 +188,7 @@ def ddpg(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -
 def whole(scenario: str = "S1", steps: int = STEPS, mode: Mode = "conditioned") -> SchedulingConfig:
     """RSD4 with one worth for all energies of a user, as in the paper.
 
-    Time: 2.2 to 2.3 minutes on S1, 5.7 to 6.2 on S5.
+    Time: 2.2 to 2.3 minutes on S1, 7.1 to 11.9 on S5.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
@@ -203,7 +203,7 @@ def published(
 ) -> SchedulingConfig:
     """The same with the published code's pairing, which crosses the sequences of a batch.
 
-    Time: 2.4 to 2.5 minutes on S1, 6.3 to 7.2 on S5.
+    Time: 2.4 to 2.5 minutes on S1, 13.8 to 14.5 on S5.
 
     Args:
         scenario: S1 to S5, csi:SEED:USERS, or a file.
