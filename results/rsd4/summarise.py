@@ -312,7 +312,8 @@ def ablated(rows: list[Row]) -> list[str]:
             f"{what} {np.mean(without[recipe]) - np.mean(whole):+.2f}"
             for recipe, what in PARTS.items()
         ]
-        text.append(f"- {name}, points of % beside RSD4's {np.mean(whole):.2f}: {', '.join(parts)}.")
+        beside_it = f"points of % beside RSD4's {np.mean(whole):.2f}"
+        text.append(f"- {name}, {beside_it}: {', '.join(parts)}.")
     return [*text, ""]
 
 
