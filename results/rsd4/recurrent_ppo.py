@@ -39,7 +39,7 @@ from thrifty.scheduling.scenarios import Scenario, scenario
 
 ENVIRONMENTS, EPISODE, ROLLOUT = 16, 100, 100
 RATE = 0.05  # of the price, on the logarithm
-TRIALS = 10  # of the factors
+TRIALS = 25  # of the factors, at most
 CLOSE = 0.003  # of the budget: a trial that is not tried again
 TUNING_SEED, TUNING_MINUTES = 100, 4.0
 SETTINGS: dict[str, dict[str, float]] = {
@@ -194,9 +194,11 @@ def work(minutes: float, task: Task) -> Task:
         while energy is None:
             scheduler = PPOScheduler(model, of, 1 / search.prices)
             energy = assessment.spend(scheduler, like.calibration_episodes, 77)
+        search.count(energy)
         if search.gap(energy) < CLOSE:
             break
         search.move(energy)
+    search.settle()
     found: Any = None
     while found is None:
         found = assessment.test(
