@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from thrifty.report.claims import read_claims
@@ -118,6 +119,23 @@ def test_what_a_part_is_worth_is_said_beside_the_whole(script: Script) -> None:
     rows += [row("s2", "S2", 0, 29.4, 20.0), row("rtd3", "S2", 0, 29.4, 20.0)]  # not all ran
     (line,) = [one for one in module.ablated(rows) if one]
     assert line.startswith("- S1, points of % beside RSD4's 99.00: without softmax -2.50, ")
+
+
+def test_the_anchor_keeps_the_factors_that_came_closest(script: Script) -> None:
+    pytest.importorskip("sb3_contrib")
+    module = script("recurrent_ppo")
+    tried: list[tuple[float, float]] = []
+
+    def spend(factors: np.ndarray) -> np.ndarray:
+        # It jumps over the budget of 3, so that no factor meets it.
+        energy = 2.5 if factors[0] < 1.1 else 2.9 if factors[0] < 1.25 else 3.3
+        tried.append((abs(energy - 3.0), float(factors[0])))
+        return np.array([energy])
+
+    found = module.calibrated(spend, np.array([3.0]))
+    assert len(tried) == module.TRIALS
+    assert 1.1 <= found[0] < 1.25
+    assert float(found[0]) in [factor for missed, factor in tried if missed < 0.11]
 
 
 def test_the_anchors_settings_are_those_that_brought_most(script: Script) -> None:

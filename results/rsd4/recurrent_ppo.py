@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,19 @@ def train(of: Scenario, seed: int, settings: dict[str, float], seconds: float) -
     return model.learn(10**9, callback=Ascend(environments, of.budget, seconds))
 
 
+def calibrated(spend: Callable[[np.ndarray], np.ndarray], budget: np.ndarray) -> np.ndarray:
+    """Return the factors [H] that came closest to the budget [H], of up to TRIALS."""
+    search = Calibration(budget, np.ones(len(budget)), 1e3)  # of 1 / factor, as of a price
+    for _ in range(TRIALS):
+        energy = spend(1 / search.prices)
+        search.count(energy)
+        if search.gap(energy) < CLOSE:
+            break
+        search.move(energy)
+    search.settle()
+    return 1 / search.prices
+
+
 def work(minutes: float, task: Task) -> Task:
     """Train, calibrate, test."""
     torch.set_num_threads(1)
@@ -188,21 +201,19 @@ def work(minutes: float, task: Task) -> Task:
     model = train(of, task["seed"], chosen, 60 * minutes)
     sight = Sight(kind="hidden" if of.hidden else "full")
     assessment = Assessment(of, sight, of.budget, 500_000 + task["seed"])
-    search = Calibration(of.budget, np.ones(of.hops), 1e3)  # of 1 / factor, as of a price
-    for _ in range(TRIALS):
+
+    def spend(factors: np.ndarray) -> np.ndarray:
         energy: Any = None
         while energy is None:
-            scheduler = PPOScheduler(model, of, 1 / search.prices)
+            scheduler = PPOScheduler(model, of, factors)
             energy = assessment.spend(scheduler, like.calibration_episodes, 77)
-        search.count(energy)
-        if search.gap(energy) < CLOSE:
-            break
-        search.move(energy)
-    search.settle()
+        return np.asarray(energy)
+
+    factors = calibrated(spend, of.budget)
     found: Any = None
     while found is None:
         found = assessment.test(
-            PPOScheduler(model, of, 1 / search.prices),  # type: ignore[arg-type]
+            PPOScheduler(model, of, factors),  # type: ignore[arg-type]
             like.test_episodes,
         )
     names = ("throughput", "off_budget", "of_optimum", "of_optimum_at_energy", "paired")
