@@ -351,6 +351,48 @@ def test_damaged_json_is_named(tmp_path: Path, name: str) -> None:
         execute(run)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("recipe", None, "recipe is None and not a name"),
+        ("arguments", [1], r"arguments is \[1\] and not an object"),
+        ("seed", "0", "seed is '0' and not an integer"),
+        ("threads", True, "threads is True and not an integer"),
+        ("overrides", 1, "overrides is 1 and not a list"),
+        ("config", [], r"config is \[\] and not an object"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(tmp_path: Path, name: str, value: Any, told: str) -> None:
+    run = make_run(tmp_path / "run")
+    execute(run)
+    document = read_config(run.directory) | {name: value}
+    (run.directory / "config.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=rf"run/config.json: {told}: restore it from a copy"):
+        read_config(run.directory)
+
+
+def test_a_run_that_lacks_something_to_go_on_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    execute(run)
+    document = read_config(run.directory)
+    del document["seed"], document["recipe"]
+    (run.directory / "config.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=r"run/config.json has no recipe, seed: restore it"):
+        read_run(run.directory, "thrifty")
+
+
+def test_a_state_that_another_version_wrote_is_refused_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "run")
+    execute(run, callbacks=[lambda record: False])
+    monkeypatch.setattr(Counting, "load_state_dict", lambda self, state: state["renamed"])
+    with pytest.raises(ValueError, match="has no 'renamed', so another version of thrifty"):
+        execute(run)
+    monkeypatch.undo()
+    assert execute(run).status == "done"
+
+
 def test_read_run_goes_on_where_the_folder_says(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", capacity=7, seed=3)
     execute(run, callbacks=[lambda record: False])
