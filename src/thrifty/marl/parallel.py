@@ -78,7 +78,11 @@ class ParallelEnvironment:
         collisions.
         """
         world = self._world()
-        played = [one for one in getattr(world, "agents", ()) if one.name in self._agents]
+        played = [
+            one
+            for one in getattr(world, "agents", ())
+            if getattr(one, "name", None) in self._agents
+        ]
         foes = [one.name for one in played if getattr(one, "adversary", False)]
         if 0 < len(foes) < len(played):
             raise ValueError(
