@@ -9,25 +9,6 @@ Backend = Literal["reference", "engine"]
 """What runs updates: masked and dense, or compiled and on the links alone."""
 
 
-def problem(module: str) -> str | None:
-    """Return why compiled code cannot run in this process, or None.
-
-    Args:
-        module: that loads all of the compiled code wanted.
-
-    Example:
-        >>> problem("thrifty.engine.nothing")
-        "No module named 'thrifty.engine.nothing'"
-    """
-    try:
-        import numba
-
-        import_module(module)
-    except (ImportError, OSError) as error:  # OSError: a shared library of Numba's is missing
-        return " ".join(str(error).split())
-    return "NUMBA_DISABLE_JIT is set" if getattr(numba.config, "DISABLE_JIT", False) else None
-
-
 def where_sparse(cut: float, least: float, module: str) -> tuple[Backend, str]:
     """Choose the engine for networks that are sparse enough, if it can be loaded.
 
@@ -52,3 +33,22 @@ def where_sparse(cut: float, least: float, module: str) -> tuple[Backend, str]:
     if missing:
         return "reference", f"the engine cannot be loaded ({missing})"
     return "engine", f"{share}, above the {bound} from which the engine is faster"
+
+
+def problem(module: str) -> str | None:
+    """Return why compiled code cannot run in this process, or None.
+
+    Args:
+        module: that loads all of the compiled code wanted.
+
+    Example:
+        >>> problem("thrifty.engine.nothing")
+        "No module named 'thrifty.engine.nothing'"
+    """
+    try:
+        import numba
+
+        import_module(module)
+    except (ImportError, OSError) as error:  # OSError: a shared library of Numba's is missing
+        return " ".join(str(error).split())
+    return "NUMBA_DISABLE_JIT is set" if getattr(numba.config, "DISABLE_JIT", False) else None
