@@ -22,6 +22,7 @@ import thrifty
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "thrifty"
 FILES = sorted(SOURCE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
 LONGEST_FILE = 450
 LONGEST_EXAMPLE = 60
@@ -50,7 +51,7 @@ def test_every_file_has_a_noun() -> None:
     assert not names & forbidden
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@pytest.mark.parametrize("path", [*FILES, *TESTS], ids=name_of)
 def test_no_file_is_long(path: Path) -> None:
     length = len(path.read_text(encoding="utf-8").splitlines())
     assert length <= LONGEST_FILE, "split it by noun"

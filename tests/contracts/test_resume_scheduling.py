@@ -14,7 +14,8 @@ import torch
 from states import plain
 from stopping import check
 
-from thrifty.runs import load_state, save_state
+from thrifty.cli import main
+from thrifty.runs import Run, execute, load_state, save_state
 from thrifty.runs.naming import names, resolve
 from thrifty.scheduling import optimum
 from thrifty.scheduling.config import SchedulingConfig
@@ -102,3 +103,25 @@ def test_a_lost_number_does_not_pass_unnoticed(tmp_path: Path) -> None:
     list(one.records())
     list(two.records())
     assert plain(one.state_dict()) != plain(two.state_dict())
+
+
+def test_a_checkpoint_of_before_a_name_changed_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The calibration kept one ``slope`` a node before it kept a matrix of ``slopes``."""
+    folder = tmp_path / "run"
+    config = toy("rsd4.s1")
+    run = Run(recipe="rsd4.s1", arguments={"steps": STEPS}, config=config, seed=0, directory=folder)
+    execute(run, callbacks=[lambda record: False])
+    (path,) = folder.glob("checkpoint-*.npz")
+    state = load_state(path, journal=folder / "journal")
+    calibration = state["experiment"]["calibration"]
+    calibration["slope"] = calibration.pop("slopes").diagonal()
+    save_state(path, state, journal=folder / "journal")
+    for verb in ("resume", "evaluate"):
+        capsys.readouterr()
+        assert main([verb, str(folder)]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith(f"error: the checkpoint in {folder} has no 'slopes', so another ")
+        assert line.endswith("go on with that version, or start in a new folder\n")
+        assert line.count("\n") == 1

@@ -44,3 +44,9 @@ def serve() -> Iterator[Serve]:
             return Client(server.port)
 
         yield start
+
+
+@pytest.fixture
+def client(run: Path, serve: Serve) -> Client:
+    """A client of that run's server."""
+    return serve(run)

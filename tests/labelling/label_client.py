@@ -88,6 +88,13 @@ class Client:
         return state
 
 
+def refused(client: Client, run: Path, status: int, answer: tuple[int, object]) -> None:
+    """The status is as expected, nothing has changed, and the server serves on."""
+    assert answer[0] == status, answer
+    assert lines(run) == []
+    assert client.state()["answered"] == 0
+
+
 class Process:
     """`thrifty label` in a process of its own."""
 

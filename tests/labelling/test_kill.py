@@ -29,8 +29,7 @@ def test_kill_9_in_the_middle_of_answers(run: Path) -> None:
             # Nothing confirmed comes again; one answer at most was stored but not confirmed.
             assert shown == len(lines(run))
             assert shown - len(confirmed) <= round_
-            killer = threading.Timer(0.15 + 0.1 * round_, server.kill)
-            killer.start()
+            killer, before = threading.Timer(0.1 * round_, server.kill), len(confirmed)
             while True:
                 try:
                     status, state = client.answer(shown, ("left", "right", "equal")[shown % 3])
@@ -39,8 +38,9 @@ def test_kill_9_in_the_middle_of_answers(run: Path) -> None:
                 assert status == 200
                 confirmed.append(shown)
                 shown = state["query"]["number"]
+                if len(confirmed) == before + 2:  # however busy the machine is
+                    killer.start()
             killer.join()
-    assert len(confirmed) > 3, "the killer came too early to test anything"
     stored = [line["query"] for line in lines(run)]
     assert len(stored) == len(set(stored)), "no query has been answered twice"
     assert set(confirmed) <= set(stored)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +129,26 @@ def test_streams_that_cannot_work_are_refused() -> None:
     with pytest.raises(ValueError, match="holds token 9, beyond the vocabulary of 9"):
         Stream([ids(*range(10))], "x").check(vocabulary=9, context=8)
     Stream([ids(*range(10))], "x").check(vocabulary=10, context=8)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("long", "terminal"), [(True, True), (True, False), (False, True)])
+def test_a_long_stream_shows_how_far_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, long: bool, terminal: bool
+) -> None:
+    shown = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(tokens, "_CHECKED", 4)
+    monkeypatch.setattr(tokens, "_LONG", 10 if long else 11)
+    stream = Stream([ids(*range(4)), ids(*range(6))], "a corpus")
+    stream.check(vocabulary=6, context=2)
+    assert ("looking through a corpus" in shown.getvalue()) == (long and terminal)
+    assert long or not shown.getvalue()
+    # The last id of the last part counts as well.
+    with pytest.raises(ValueError, match="holds token 5, beyond the vocabulary of 5"):
+        stream.check(vocabulary=5, context=2)

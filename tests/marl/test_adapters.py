@@ -250,6 +250,41 @@ def test_the_particle_world() -> None:
         make_team("mpe-tag", 1, 0)
 
 
+@pytest.mark.parametrize(
+    ("world", "foes"),
+    [
+        ("simple_adversary", "adversary_0"),
+        ("simple_crypto", "eve_0"),
+        ("simple_push", "adversary_0"),
+        ("simple_tag", "adversary_0, adversary_1, adversary_2"),
+        ("simple_world_comm", "leadadversary_0, adversary_0, adversary_1, adversary_2"),
+    ],
+)
+def test_a_world_of_two_sides_is_no_team(world: str, foes: str) -> None:
+    pytest.importorskip("mpe2")
+    with pytest.raises(ValueError, match=f"mpe-{world}: {foes} and the others play against"):
+        make_team(f"mpe-{world}", 1, 0)
+
+
+@pytest.mark.parametrize("world", ["simple", "simple_reference", "simple_speaker_listener"])
+def test_a_world_of_one_side_is_one(world: str) -> None:
+    pytest.importorskip("mpe2")
+    make_team(f"mpe-{world}", 1, 0).close()
+
+
+def test_one_side_of_two_is_a_team() -> None:
+    """Pursuers whose prey is played by the wrapper: all that is left are adversaries."""
+    sides = [
+        types.SimpleNamespace(name=name, adversary=name != "prey")
+        for name in ["left", "right", "prey"]
+    ]
+    world = types.SimpleNamespace(agents=sides, landmarks=[])
+    assert parallel(world=world).spec.agents == 2
+    world.agents[0].adversary = False
+    with pytest.raises(ValueError, match="fake: right and the others"):
+        parallel(world=world)
+
+
 def test_foraging_tells_its_limit_from_its_end() -> None:
     pytest.importorskip("lbforaging")
     team, rng = make_team("lbf-5x5-2p-1f", 8, 0), np.random.default_rng(0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from thrifty.cli import main
 from thrifty.report import load_run
 
 MakeRun = Any  # the fixture of conftest.py
@@ -67,6 +68,30 @@ def test_folders_that_are_no_runs_are_refused(make_run: MakeRun, tmp_path: Path)
     strange = make_run("strange", records=[{"kind": "train", "step": 1}, {"kind": "train"}])
     with pytest.raises(ValueError, match="record 2 has no kind or no step"):
         load_run(strange)
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"arguments": ["Hopper-v5"]}, "arguments is ['Hopper-v5'] and not an object"),
+        ({"overrides": 3}, "overrides is 3 and not a list"),
+        ({"config": "invented"}, "config is 'invented' and not an object"),
+    ],
+)
+def test_an_invented_configuration_is_told_in_one_line(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str], entry: dict[str, Any], told: str
+) -> None:
+    folder = make_run("invented")
+    document = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(document | entry))
+    before = sorted(folder.iterdir())
+    assert main(["report", str(folder)]) == 2
+    line = capsys.readouterr().err
+    assert line == (
+        f"error: {folder / 'config.json'}: {told}: restore it from a copy, or start in a new "
+        "folder\n"
+    )
+    assert sorted(folder.iterdir()) == before
 
 
 def test_a_damaged_environment_file_costs_only_itself(make_run: MakeRun) -> None:

@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_layers import GRAD, WEIGHT, Due, batch, dense_state, give_grad, layer, links, mlp
 from torch import nn
 
 from thrifty.sparse import (
@@ -18,7 +16,6 @@ from thrifty.sparse import (
     Static,
     Topology,
     TopologyEvolution,
-    erk,
     gradient,
     magnitude,
     mest,
@@ -30,56 +27,8 @@ from thrifty.sparse import (
     uniform,
 )
 
-
-@dataclass(frozen=True)
-class Due:
-    """Due at the given steps, or always; constant fraction; sparsity by step."""
-
-    fraction: float = 0.5
-    at: tuple[int, ...] | None = None
-    sparsity_at: Callable[[int], float] = lambda step: 0.5
-
-    def is_due(self, step: int) -> bool:
-        return self.at is None or step in self.at
-
-    def drop_fraction(self, step: int) -> float:
-        return self.fraction
-
-    def sparsity(self, step: int) -> float:
-        return self.sparsity_at(step)
-
-
-WEIGHT = [4.0, -3.0, 2.0, -1.0, 0.0, 0.0, 0.0, 0.0]
-GRAD = [0.1, 0.2, -0.9, 0.3, 0.5, 0.6, 0.05, -0.7]
-
-
-def layer(weight: list[float] = WEIGHT) -> tuple[nn.Linear, Topology]:
-    """Make a layer 4 -> 2 of which the first four links exist."""
-    model = nn.Linear(4, 2, bias=False)
-    with torch.no_grad():
-        model.weight.copy_(torch.tensor(weight).view(2, 4))
-    return model, Topology.from_zeros(model)
-
-
-def give_grad(parameter: nn.Parameter, values: list[float]) -> None:
-    parameter.grad = torch.tensor(values, dtype=parameter.dtype).view_as(parameter)
-
-
-def links(mask: torch.Tensor) -> list[int]:
-    return mask.flatten().nonzero().squeeze(1).tolist()
-
-
-def mlp(seed: int = 0) -> nn.Sequential:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 2))
-
-
-def batch(step: int, width: int = 6) -> torch.Tensor:
-    return torch.randn(5, width, generator=torch.Generator().manual_seed(step))
-
-
-# drop fraction: links kept, links afterwards, (dropped, grown, regrown). By hand from the tables
-# above: n = 4, k = floor(4 zeta) of the smallest |w| go (3, then 2, 1, 0), and the k largest |g|
+# drop fraction: links kept, links afterwards, (dropped, grown, regrown). By hand from WEIGHT
+# and GRAD: n = 4, k = floor(4 zeta) of the smallest |w| go (3, then 2, 1, 0), and the k largest |g|
 # among everything that is not kept come (2: .9, 7: .7, 5: .6, 4: .5, 3: .3, 1: .2, 0: .1, 6: .05).
 TABLE = {
     0.0: ([0, 1, 2, 3], [0, 1, 2, 3], (0, 0, 0)),
@@ -182,152 +131,6 @@ def test_random_growth_depends_on_seed_and_step_only() -> None:
     assert masks_after(3) != masks_after(3, steps_before=1)
 
 
-@pytest.mark.parametrize("moments", ["zero", "keep"])
-def test_the_treatment_of_moments_by_hand(moments: str) -> None:
-    # Momentum 1/2, all gradients masked. Step 1: m = g on links 0-3. Step 2 evolves at 1/2: only
-    # the kept links 0 and 1 receive gradient, m = g + m / 2 there and m / 2 on 2 and 3. The new
-    # links are 2 (regrown) and 7. lr = 0 leaves the weights out of it.
-    model, topology = layer()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.5)
-    evolution = TopologyEvolution(topology, Due(0.5, at=(2,)), moments=moments)
-    for _ in range(2):
-        give_grad(model.weight, GRAD)
-        evolution.step(optimizer)
-    momentum = optimizer.state[model.weight]["momentum_buffer"].flatten()
-    kept = [0.15, 0.3, -0.45, 0.15] if moments == "keep" else [0.15, 0.3, 0.0, 0.0]
-    torch.testing.assert_close(momentum, torch.tensor([*kept, 0.0, 0.0, 0.0, 0.0]))
-    assert links(topology.mask("weight")) == [0, 1, 2, 7]
-
-
-def test_stale_moments_never_move_a_link_that_is_cut_or_new() -> None:
-    # Momentum keeps pushing 2 and 3 in the evolution step; 3 is dropped and must end at 0, 2 is
-    # regrown and starts at exactly 0, or keeps exactly what it was.
-    for regrown in ("zero", "keep"):
-        model, topology = layer()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        evolution = TopologyEvolution(topology, Due(0.5, at=(2,)), moments="keep", regrown=regrown)
-        give_grad(model.weight, GRAD)
-        evolution.step(optimizer)
-        before = model.weight.detach().clone().flatten()
-        give_grad(model.weight, GRAD)
-        evolution.step(optimizer)
-        weight = model.weight.detach().flatten()
-        assert float(weight[3]) == float(weight[7]) == 0.0
-        assert float(weight[2]) == (0.0 if regrown == "zero" else float(before[2]))
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda p: torch.optim.Adam(p, lr=0.01),
-        lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.1, amsgrad=True),
-        lambda p: torch.optim.Adam(p, lr=0.01, fused=True),
-        lambda p: torch.optim.AdamW(p, lr=0.01),
-        lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.1),
-        lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.9, centered=True),
-        lambda p: torch.optim.NAdam(p, lr=0.01),
-    ],
-    ids=["Adam", "Adam-amsgrad", "Adam-fused", "AdamW", "SGD", "RMSprop", "NAdam"],
-)
-def test_weights_and_moments_are_exactly_zero_off_mask(make) -> None:
-    model = mlp()
-    topology = sparsify(model, sparsity=0.6)
-    optimizer = make(model.parameters())
-    schedule = Cosine(0.6, update_every=3, update_until=20)
-    evolution = TopologyEvolution(topology, schedule)
-    nnz = topology.nnz
-    updates = 0
-    for step in range(1, 25):
-        optimizer.zero_grad()
-        (model(batch(step)) - 1).square().mean().backward()
-        old = {name: topology.mask(name).clone() for name in topology.names}
-        update = evolution.step(optimizer)
-        assert (update is not None) == schedule.is_due(step)
-        updates += update is not None
-        assert topology.nnz == nnz
-        for name in topology.names:
-            off = ~topology.mask(name)
-            new = topology.mask(name) & ~old[name]
-            parameter = topology.parameter(name)
-            assert not bool(parameter[off].any())
-            assert not bool(parameter[new].any())
-            moments = [
-                value
-                for value in optimizer.state[parameter].values()
-                if isinstance(value, torch.Tensor) and value.shape == parameter.shape
-            ]
-            assert moments
-            for moment in moments:
-                assert not bool(moment[off].any())
-                assert not bool(moment[new].any())
-                assert bool(moment.any())
-    assert updates == 6
-    assert evolution.steps == 24
-    assert evolution.last_update is not None
-    assert evolution.last_update.step == 18
-    assert evolution.last_update.survival < 1.0
-
-
-def dense_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    moments = [
-        value
-        for parameter in model.parameters()
-        for value in optimizer.state[parameter].values()
-        if isinstance(value, torch.Tensor)
-    ]
-    return [*(p.detach() for p in model.parameters()), *moments]
-
-
-@pytest.mark.parametrize("sparsity", [0.0, Due(sparsity_at=lambda step: 0.0)])
-@pytest.mark.parametrize("clip_norm", [None, 0.01])
-def test_sparsity_zero_is_bit_equal_to_the_plain_optimizer(sparsity: Any, clip_norm) -> None:
-    plain, model = mlp(), mlp()
-    plain_optimizer = torch.optim.Adam(plain.parameters())
-    optimizer = torch.optim.Adam(model.parameters())
-    topology = sparsify(model, sparsity=sparsity)
-    evolution = TopologyEvolution(topology, Due(sparsity_at=lambda step: 0.0))
-    for step in range(10):
-        for net, opt in ((plain, plain_optimizer), (model, optimizer)):
-            opt.zero_grad()
-            net(batch(step)).square().mean().backward()
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(plain.parameters(), clip_norm)
-        plain_optimizer.step()
-        evolution.step(optimizer, clip_norm=clip_norm)
-    ours, theirs = dense_state(model, optimizer), dense_state(plain, plain_optimizer)
-    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-    assert evolution.steps == 10
-
-
-def test_a_schedule_that_leaves_zero_is_bit_equal_while_full_and_sparse_afterwards() -> None:
-    targets = {6: 0.3, 8: 0.8, 10: 0.8, 12: 0.4}  # from step 1: full; then up, still, and down
-
-    def sparsity_at(step: int) -> float:
-        return next((targets[s] for s in sorted(targets, reverse=True) if step >= s), 0.0)
-
-    schedule = Due(0.25, at=tuple(range(2, 13, 2)), sparsity_at=sparsity_at)
-    plain, model = mlp(), mlp()
-    plain_optimizer = torch.optim.Adam(plain.parameters())
-    optimizer = torch.optim.Adam(model.parameters())
-    topology = sparsify(model, sparsity=schedule)
-    evolution = TopologyEvolution(topology, schedule)
-    for step in range(1, 13):
-        for net, opt in ((plain, plain_optimizer), (model, optimizer)):
-            opt.zero_grad()
-            net(batch(step)).square().mean().backward()
-        plain_optimizer.step()
-        update = evolution.step(optimizer)
-        if step < 6:
-            ours, theirs = dense_state(model, optimizer), dense_state(plain, plain_optimizer)
-            assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-        assert topology.nnz == erk(topology.shapes, sparsity_at(step))
-        assert topology.target_sparsity == sparsity_at(step)
-        if update is not None:
-            assert update.sparsity == topology.sparsity
-        for name in topology.names:
-            assert not bool(topology.weight(name)[~topology.mask(name)].any())
-
-
 def test_an_unmoved_sparsity_leaves_the_layers_budgets_as_they_were() -> None:
     # A sparse model from elsewhere, one half in every layer; our ERK would divide otherwise.
     model = mlp()
@@ -400,98 +203,6 @@ def test_group_state_is_the_layers_one_after_the_other() -> None:
     assert [tuple(state.weight.shape) for state in seen] == [(6 * 16 + 8 * 2,), (8, 16)]
     assert torch.equal(seen[0].mask[: 6 * 16].view(16, 6), topology.mask("0.weight"))
     assert all(state.block == 1 and state.generator is not None for state in seen)
-
-
-class Recurrent(nn.Module):
-    def __init__(self, kind: type[nn.RNNBase]) -> None:
-        super().__init__()
-        self.core = kind(6, 5, num_layers=2, bidirectional=True)
-        self.head = nn.Linear(10, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.core(x.unsqueeze(1))[0])
-
-
-class Cells(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.gru, self.lstm, self.rnn = nn.GRUCell(6, 4), nn.LSTMCell(4, 4), nn.RNNCell(4, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.rnn(self.lstm(self.gru(x))[0])
-
-
-class Convolutional(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two = nn.Conv1d(1, 4, 3), nn.Conv2d(1, 3, (2, 2))
-        self.three = nn.Conv3d(1, 2, (1, 2, 2))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.two(self.one(x.unsqueeze(1)).unsqueeze(1))
-        return self.three(x.unsqueeze(1))
-
-
-class Tied(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.encode, self.decode = nn.Linear(6, 6), nn.Linear(6, 6)
-        self.decode.weight = self.encode.weight
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.decode(self.encode(x).tanh())
-
-
-@pytest.mark.parametrize("scope", ["layer", "group"])
-@pytest.mark.parametrize("split_gates", [False, True])
-@pytest.mark.parametrize(
-    "make",
-    [lambda: Recurrent(nn.GRU), lambda: Recurrent(nn.LSTM), Cells, Convolutional, Tied],
-    ids=["GRU", "LSTM", "cells", "conv", "tied"],
-)
-def test_every_kind_of_layer_evolves_at_constant_sparsity(make, split_gates, scope) -> None:
-    torch.manual_seed(0)
-    model = make()
-    topology = sparsify(model, sparsity=0.7, split_gates=split_gates, scope=scope)
-    first = {name: topology.mask(name).clone() for name in topology.names}
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    schedule = Cosine(0.7, update_every=2, update_until=10)
-    evolution = TopologyEvolution(topology, schedule)
-    nnz = topology.nnz
-    for step in range(1, 8):
-        optimizer.zero_grad()
-        (model(batch(step)) - 0.5).square().mean().backward()
-        evolution.step(optimizer)
-        now = topology.nnz
-        assert sum(now.values()) == sum(nnz.values())
-        assert now == nnz or scope == "group"
-        for name in topology.names:
-            assert not bool(topology.weight(name)[~topology.mask(name)].any())
-            moment = optimizer.state[topology.parameter(name)]["exp_avg_sq"]
-            assert not bool(topology.part(name, moment)[~topology.mask(name)].any())
-    changed = [not torch.equal(first[name], topology.mask(name)) for name in topology.names]
-    assert sum(changed) > len(changed) // 2
-
-
-def test_split_gates_are_ranked_apart() -> None:
-    # Update and reset gates with large weights, the new gate with small ones: as one matrix the
-    # small ones would all be dropped, split no gate loses more than half.
-    model = nn.GRU(2, 2)
-    for split_gates, expected in ((False, [4, 2, 0]), (True, [2, 2, 2])):
-        with torch.no_grad():
-            model.weight_ih_l0.copy_(
-                torch.tensor([[9.0, 8], [7, 6], [5, 4], [3, 2], [1, 1], [1, 1]])
-            )
-        topology = Topology.from_zeros(
-            model,
-            where=lambda name, module, parameter: name == "weight_ih_l0",
-            split_gates=split_gates,
-        )
-        evolution = TopologyEvolution(topology, Due(0.0, sparsity_at=lambda step: 0.5))
-        model.weight_ih_l0.grad = torch.zeros(6, 2)
-        evolution.step(torch.optim.SGD([model.weight_ih_l0], lr=0.0))
-        gates = model.weight_ih_l0_mask.view(3, 4).sum(1).tolist()
-        assert gates == expected
 
 
 def test_a_loss_that_merely_flows_through_does_not_change_the_growth_scores() -> None:

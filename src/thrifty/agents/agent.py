@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,6 +15,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from torch import nn
 
+from thrifty.agents import saved
 from thrifty.control import (
     ControlConfig,
     ControlExperiment,
@@ -24,17 +25,14 @@ from thrifty.control import (
 )
 from thrifty.rl.environments import Environments, Source
 from thrifty.rl.evaluate import Evaluation, evaluate_policy
-from thrifty.runs import load_state, save_state
+from thrifty.runs import Callback, Record
 from thrifty.runs.configuration import from_json, to_json
 from thrifty.runs.interruption import Interruption
 from thrifty.runs.progress import ProgressBar
 
 AnyEnvironment = Source | VectorEnv[Any, Any, Any]
-Record = dict[str, Any]
-Callback = Callable[[Record], bool | None]
 TopologyName = Literal["rigl", "set", "static"]
 BackendName = Literal["auto", "reference", "engine"]
-_FORMAT = "thrifty agent 1"
 _ACTIVATION_NAMES: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
     nn.Tanh: "tanh",
@@ -251,20 +249,17 @@ class Agent:
         Returns:
             The path written.
         """
-        path = Path(path)
-        path = path if path.suffix else path.with_suffix(".npz")
-        tree = {
-            "format": _FORMAT,
-            "agent": type(self).__name__,
-            "config": to_json(self._config),
-            "planned": to_json(self._experiment.config) if self._planned else None,
-            "seed": self._seed,
-            "by_id": isinstance(self._env, str),
-            "generator": self._generator.get_state(),
-            "experiment": self._experiment.state_dict(),
-        }
-        save_state(path, tree)
-        return path
+        return saved.write(
+            path,
+            type(self),
+            "agent",
+            config=to_json(self._config),
+            planned=to_json(self._experiment.config) if self._planned else None,
+            seed=self._seed,
+            by_id=isinstance(self._env, str),
+            generator=self._generator.get_state(),
+            experiment=self._experiment.state_dict(),
+        )
 
     @classmethod
     def load(
@@ -284,16 +279,7 @@ class Agent:
             ValueError: no such agent in the file, a damaged file, or an agent that was made with
                 an instance or a function, which ``env`` must then give.
         """
-        path = Path(path)
-        if not path.exists() and path.with_suffix(".npz").exists():
-            path = path.with_suffix(".npz")
-        tree = load_state(path)
-        if not isinstance(tree, dict) or tree.get("format") != _FORMAT:
-            raise ValueError(f"{path} holds no agent: give a file that agent.save() wrote")
-        if tree["agent"] != cls.__name__:
-            raise ValueError(
-                f"{path} holds a {tree['agent']} agent: use thrifty.{tree['agent']}.load"
-            )
+        path, tree = saved.read(path, cls, "agent")
         if env is None and not tree["by_id"]:
             raise ValueError(
                 f"{path} was trained on an environment that was not given by its id, such as a "

@@ -15,6 +15,7 @@ from thrifty.agents.value_decomposition import QMIX, RES, VDN, WQMIX
 from thrifty.control import ControlConfig, TD3Config
 from thrifty.marl import RESConfig, TeamConfig, WQMIXConfig
 from thrifty.runs import Run, read_checkpoint, read_run
+from thrifty.runs.store import restore
 from thrifty.scheduling.config import SchedulingConfig
 
 
@@ -30,12 +31,12 @@ def load_run_policy(directory: Path | str) -> Agent | TeamAgent | TrainedSchedul
     run, state = _stored(directory)
     config = run.config
     if isinstance(config, SchedulingConfig):
-        return _scheduler(config, run.seed, state, None)
+        return _scheduler(config, run, state, None)
     # Prediction needs no engine; both backends store the same state.
     if isinstance(config, TeamConfig):
         config = dataclasses.replace(config, backend="reference")
         team = _team_of(config).over(config.environment, config, run.seed)
-        team.learner.load_state_dict(state["learner"])
+        restore(team.learner, state["learner"], directory)
         team._experiment.step = state["step"]
         return team
     if not isinstance(config, ControlConfig):
@@ -43,7 +44,7 @@ def load_run_policy(directory: Path | str) -> Agent | TeamAgent | TrainedSchedul
     kind = TD3 if isinstance(config.algorithm, TD3Config) else SAC
     config = dataclasses.replace(config, backend="reference")
     agent: Agent = kind.over(config.environment, config, run.seed)
-    agent.learner.load_state_dict(state["learner"])
+    restore(agent.learner, state["learner"], directory)
     agent._experiment.step = state["step"]
     return agent
 
@@ -70,15 +71,13 @@ def load_scheduler(directory: Path | str, *, multiplier: Any = None) -> TrainedS
             f"{directory} is a run of {run.recipe}, which does not schedule: "
             "thrifty.agents.load_run_policy reads agents and teams"
         )
-    return _scheduler(config, run.seed, state, multiplier)
+    return _scheduler(config, run, state, multiplier)
 
 
-def _scheduler(
-    config: SchedulingConfig, seed: int, state: Any, multiplier: Any
-) -> TrainedScheduler:
+def _scheduler(config: SchedulingConfig, run: Run, state: Any, multiplier: Any) -> TrainedScheduler:
     learner = dataclasses.replace(config.algorithm, backend="reference")
-    experiment = dataclasses.replace(config, algorithm=learner).build(seed)
-    experiment.load_state_dict(state)
+    experiment = dataclasses.replace(config, algorithm=learner).build(run.seed)
+    restore(experiment, state, run.directory)
     return TrainedScheduler(experiment, multiplier)
 
 

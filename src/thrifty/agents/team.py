@@ -8,7 +8,7 @@ MAST's: sparse networks whose links move, lambda targets, soft mellowmax and two
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -16,19 +16,17 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from thrifty.agents import saved
 from thrifty.marl import TeamConfig, TeamExperiment
 from thrifty.marl.environments import TeamFactory
 from thrifty.marl.learner import Memory
 from thrifty.marl.rollout import film, play
-from thrifty.runs import load_state, save_state
+from thrifty.runs import Callback
 from thrifty.runs.configuration import from_json, to_json
 from thrifty.runs.interruption import Interruption
 from thrifty.runs.progress import ProgressBar
 
-Record = dict[str, Any]
-Callback = Callable[[Record], bool | None]
 TeamEnvironment = str | TeamFactory
-_FORMAT = "thrifty team 1"
 
 
 class TeamEvaluation(NamedTuple):
@@ -277,20 +275,17 @@ class TeamAgent:
         Returns:
             The path written.
         """
-        path = Path(path)
-        path = path if path.suffix else path.with_suffix(".npz")
-        tree = {
-            "format": _FORMAT,
-            "agent": type(self).__name__,
-            "config": to_json(self._config),
-            "planned": to_json(self._experiment.config) if self._planned else None,
-            "seed": self._seed,
-            "by_name": isinstance(self._env, str),
-            "rng": self._rng.bit_generator.state,
-            "experiment": self._experiment.state_dict(),
-        }
-        save_state(path, tree)
-        return path
+        return saved.write(
+            path,
+            type(self),
+            "team",
+            config=to_json(self._config),
+            planned=to_json(self._experiment.config) if self._planned else None,
+            seed=self._seed,
+            by_name=isinstance(self._env, str),
+            rng=self._rng.bit_generator.state,
+            experiment=self._experiment.state_dict(),
+        )
 
     @classmethod
     def load(cls, path: Path | str, env: TeamEnvironment | None = None) -> Self:
@@ -307,16 +302,7 @@ class TeamAgent:
             ValueError: no such team in the file, a damaged file, or a team that was made with a
                 function, which ``env`` must then give.
         """
-        path = Path(path)
-        if not path.exists() and path.with_suffix(".npz").exists():
-            path = path.with_suffix(".npz")
-        tree = load_state(path)
-        if not isinstance(tree, dict) or tree.get("format") != _FORMAT:
-            raise ValueError(f"{path} holds no team: give a file that a team's save() wrote")
-        if tree["agent"] != cls.__name__:
-            raise ValueError(
-                f"{path} holds a {tree['agent']} team: use thrifty.{tree['agent']}.load"
-            )
+        path, tree = saved.read(path, cls, "team")
         if env is None and not tree["by_name"]:
             raise ValueError(
                 f"{path} was trained on an environment given by a function: give it with "

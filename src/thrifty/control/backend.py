@@ -11,8 +11,7 @@ from typing import Literal
 from thrifty.control.sac import SAC, SACConfig
 from thrifty.control.td3 import TD3, TD3Config
 from thrifty.engine import loading
-
-Backend = Literal["reference", "engine"]
+from thrifty.engine.loading import Backend
 
 ENGINE_FROM = 0.5
 """Share of cut weights, actor and critics together, from which ``auto`` takes the engine.
@@ -42,16 +41,7 @@ def choose(asked: Literal["auto"] | Backend, learner: TD3 | SAC) -> tuple[Backen
         return "reference", f"the engine has no {lacking}"
     rows = [row for name, network in learner.networks().items() for row in network.costs(name)]
     cut = 1.0 - sum(r.sparse_parameters for r in rows) / sum(r.dense_parameters for r in rows)
-    if cut == 0.0:
-        return "reference", "dense: no weight is cut"
-    share = f"{100.0 * cut:.3g} % of the weights are cut"
-    least = f"{100.0 * ENGINE_FROM:.0f} %"
-    if cut < ENGINE_FROM:
-        return "reference", f"{share}, below the {least} from which the engine is taken"
-    missing = loading.problem("thrifty.control.compiled")
-    if missing:
-        return "reference", f"the engine cannot be loaded ({missing})"
-    return "engine", f"{share}, above the {least} from which the engine is faster"
+    return loading.where_sparse(cut, ENGINE_FROM, "thrifty.control.compiled")
 
 
 def unsupported(config: TD3Config | SACConfig) -> str | None:

@@ -13,7 +13,6 @@ Reference: RLx2 (Tan et al., ICLR 2023), algorithm 2 and section 5 (protocol).
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +27,11 @@ from thrifty.rl.environments import EnvironmentFault, Environments, Source
 from thrifty.rl.evaluate import Evaluation, Policy, random_policy, run_episode
 from thrifty.rl.skeleton import film
 from thrifty.rl.transitions import Replay, adapt_capacity
+from thrifty.stream import Record, Sums, add, means, passed, stream
 
 if TYPE_CHECKING:
     from thrifty.control.compiled import CompiledLearner
 
-Record = dict[str, Any]
 Floats = NDArray[np.float32]
 
 
@@ -97,9 +96,9 @@ class ControlExperiment:
         self._evaluation_due = False
         self._evaluated: list[list[float]] = []  # return and length of the episodes so far
         self._recent_returns: list[float] = []
-        self._loss_sums: dict[str, tuple[float, int]] = {}
+        self._loss_sums: Sums = {}
         self._last_evaluation: Record | None = None
-        self._pending: deque[Record] = deque()
+        self._pending: list[Record] = []
 
     @property
     def learner(self) -> Learner | CompiledLearner:
@@ -133,31 +132,30 @@ class ControlExperiment:
 
         A piece of work is a step of all environments, an update, or an episode of an evaluation.
         """
+        return stream(self._pending, self._work)
+
+    def _work(self) -> bool:
+        """Do the next piece of work; return False where none is left."""
         if not self._began:
             self._began = True
             self._begin()
-        while True:
-            if self._pending:
-                yield self._pending.popleft()
-                continue
-            if self._random_due:
-                self._random_episode()
-            elif self._updates_due:
-                self._updates_due -= 1
-                self._update()
-            elif self._progress_due:
-                self._progress_due = False
-                self._progress()
-            elif self._evaluation_due:
-                self._evaluation_episode()
-            elif self.step < self.config.steps:
-                self._advance()
-            elif not self._ended:
-                self._end()
-            else:
-                return
-            if not self._pending:
-                yield None
+        elif self._random_due:
+            self._random_episode()
+        elif self._updates_due:
+            self._updates_due -= 1
+            self._update()
+        elif self._progress_due:
+            self._progress_due = False
+            self._progress()
+        elif self._evaluation_due:
+            self._evaluation_episode()
+        elif self.step < self.config.steps:
+            self._advance()
+        elif not self._ended:
+            self._end()
+        else:
+            return False
+        return True
 
     def _begin(self) -> None:
         networks = self.learner.networks()
@@ -227,9 +225,7 @@ class ControlExperiment:
 
     def _passes(self, every: int | None) -> bool:
         """Whether the step just taken reached or passed a multiple of ``every``."""
-        if not every:
-            return False
-        return self.step // every > (self.step - self.environments.count) // every
+        return passed(every, self.step, self.step - self.environments.count) > 0
 
     def _update(self) -> None:
         algorithm = self.config.algorithm
@@ -247,18 +243,9 @@ class ControlExperiment:
                 rng=self._replay_rng,
             )
             losses, moved = self._reference.update(batch)
-        for name, value in losses.items():
-            total, count = self._loss_sums.get(name, (0.0, 0))
-            self._loss_sums[name] = (total + value, count + 1)
+        add(self._loss_sums, losses)
         for network, update in moved.items():
-            self._record(
-                "topology",
-                network=network,
-                update=update.step,
-                drop_fraction=update.drop_fraction,
-                layers={name: change._asdict() for name, change in update.layers.items()},
-                survival=update.survival,
-            )
+            self._record("topology", network=network, **update.fields())
 
     def _check_capacity(self) -> None:
         rule = self.config.replay
@@ -310,7 +297,7 @@ class ControlExperiment:
             critic_sparsity=sparsity["critic"],
             n_step=self._n_step,
             buffer_size=len(self.replay),
-            **{name: total / count for name, (total, count) in losses.items()},
+            **means(losses),
         )
 
     def sparsity(self) -> dict[str, float]:
@@ -438,4 +425,4 @@ class ControlExperiment:
         self._recent_returns = list(state["recent_returns"])
         self._loss_sums = {n: (total, count) for n, (total, count) in state["loss_sums"].items()}
         self._last_evaluation = state["last_evaluation"]
-        self._pending = deque(state["pending"])
+        self._pending[:] = state["pending"]

@@ -10,7 +10,6 @@ the optimistic V_1 are what there is. Returns are sums of rewards in [0, 1].
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,8 +20,7 @@ from thrifty.episodic.feature_learner import FeatureLSVI
 from thrifty.episodic.mdp import EpisodicMDP, Integers, LinearMDP
 from thrifty.episodic.planning import evaluate, uniform, worst
 from thrifty.episodic.rollout import FeatureRollout, Rollout, check_seed
-
-Record = dict[str, Any]
+from thrifty.stream import Record, stream
 
 _WORK = 10_000_000  # multiplications of a block, about
 _LONGEST_BLOCK = 1000
@@ -64,7 +62,7 @@ class EpisodicExperiment:
         self._gap = 0.0  # of the last episode
         self._since = np.zeros(2)  # sum of returns and number of episodes since the last point
         self._seen = np.zeros(3)  # the learner's sums at the last point
-        self._pending: deque[Record] = deque()
+        self._pending: list[Record] = []
 
     @property
     def step(self) -> int:
@@ -73,22 +71,21 @@ class EpisodicExperiment:
 
     def records(self) -> Iterator[Record | None]:
         """Yield what happens, and None after a block of episodes without news, until the end."""
+        return stream(self._pending, self._work)
+
+    def _work(self) -> bool:
+        """Do the next piece of work; return False where none is left."""
         if not self._began:
             self._began = True
             self._begin()
-        while True:
-            if self._pending:
-                yield self._pending.popleft()
-                continue
-            if self.step < self.config.steps:
-                self._advance()
-            elif not self._ended:
-                self._ended = True
-                self._record("end", **self._outcome())
-            else:
-                return
-            if not self._pending:
-                yield None
+        elif self.step < self.config.steps:
+            self._advance()
+        elif not self._ended:
+            self._ended = True
+            self._record("end", **self._outcome())
+        else:
+            return False
+        return True
 
     def _begin(self) -> None:
         mdp, learner = self.mdp, self.learner
@@ -194,7 +191,7 @@ class EpisodicExperiment:
         self._began, self._ended = state["began"], state["ended"]
         self._regret, self._value, self._gap = state["regret"], state["value"], state["gap"]
         self._since, self._seen = np.array(state["since"]), np.array(state["seen"])
-        self._pending = deque(state["pending"])
+        self._pending[:] = state["pending"]
 
 
 def record_points(K: int, every: int) -> Integers:

@@ -13,7 +13,6 @@ experiment names by :meth:`RiskExperiment.place`.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,8 +38,7 @@ from thrifty.episodic.planning import (
 from thrifty.episodic.risk_config import ICVaRHFConfig, LavaGridConfig, RiskConfig
 from thrifty.episodic.risk_problem import make_grid, make_learner, make_problem, objective
 from thrifty.episodic.risk_rollout import RiskRollout
-
-Record = dict[str, Any]
+from thrifty.stream import Record, stream
 
 _LONGEST_BLOCK = 1000
 _MOST_RETURNS = 100_000  # partial sums of rewards that are followed for a return's distribution
@@ -77,7 +75,7 @@ class RiskExperiment:
         self._regret = 0.0
         self._gap = 0.0  # of the last episode
         self._since = np.zeros(2)  # sum of returns and number of episodes since the last point
-        self._pending: deque[Record] = deque()
+        self._pending: list[Record] = []
 
     def _new_rollout(self, folder: LabelFolder | None = None) -> RiskRollout:
         learner = make_learner(self.config, self.problem, self._seed, folder)
@@ -110,22 +108,21 @@ class RiskExperiment:
                 "people answer through files in the run's folder: run this with `thrifty train`, "
                 "or name a folder with place()"
             )
+        return stream(self._pending, self._work)
+
+    def _work(self) -> bool:
+        """Do the next piece of work; return False where none is left."""
         if not self._began:
             self._began = True
             self._begin()
-        while True:
-            if self._pending:
-                yield self._pending.popleft()
-                continue
-            if self.step < self.config.steps:
-                self._advance()
-            elif not self._ended:
-                self._ended = True
-                self._end()
-            else:
-                return
-            if not self._pending:
-                yield None
+        elif self.step < self.config.steps:
+            self._advance()
+        elif not self._ended:
+            self._ended = True
+            self._end()
+        else:
+            return False
+        return True
 
     def _begin(self) -> None:
         mdp, operator, law = self.mdp, self.rollout.operator, self._law
@@ -273,4 +270,4 @@ class RiskExperiment:
         self._began, self._ended = state["began"], state["ended"]
         self._regret, self._gap = state["regret"], state["gap"]
         self._since = np.array(state["since"])
-        self._pending = deque(state["pending"])
+        self._pending[:] = state["pending"]

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,8 +32,7 @@ from thrifty.lm.plan import make_plan
 from thrifty.lm.sampling import continued
 from thrifty.lm.sparse_model import SparseModel
 from thrifty.sparse import Topology, TopologyUpdate
-
-Record = dict[str, Any]
+from thrifty.stream import Record, stream
 
 _CONVENTIONS: tuple[Convention, ...] = ("square", "causal")
 _SEEDS = 4  # model, first topology, growth, samples; batches take the run's own seed
@@ -65,8 +63,8 @@ class Pretraining:
         self._seeds = np.random.SeedSequence(seed).generate_state(_SEEDS, np.uint32).tolist()
         self.tokens = tokens.load(config.data)
         known = self.tokens.vocabulary
-        for stream in (self.tokens.training, self.tokens.held_out):
-            stream.check(vocabulary=known.size, context=config.model.context)
+        for side in (self.tokens.training, self.tokens.held_out):
+            side.check(vocabulary=known.size, context=config.model.context)
         self._lengths = torch.from_numpy(known.lengths)
         self.plan = make_plan(config, known.size)
         self.trained = SparseModel(config, self.plan, known.size, self._seeds)
@@ -78,7 +76,7 @@ class Pretraining:
         self._evaluated: list[float] | None = None  # batches, nats, tokens, bytes; None: not due
         self._sample_due: str | None = None
         self._last: Record = {}
-        self._pending: deque[Record] = deque()
+        self._pending: list[Record] = []
 
     @property
     def model(self) -> GPT:
@@ -97,26 +95,25 @@ class Pretraining:
 
         A piece of work is an optimizer step, a batch of an evaluation, or a sample.
         """
+        return stream(self._pending, self._work)
+
+    def _work(self) -> bool:
+        """Do the next piece of work; return False where none is left."""
         if not self._began:
             self._began = True
             self._begin()
-        while True:
-            if self._pending:
-                yield self._pending.popleft()
-                continue
-            if self._evaluated is not None:
-                self._evaluate()
-            elif self._sample_due is not None:
-                self._sample()
-            elif self.step < self.config.steps:
-                self.advance()
-            elif not self._ended:
-                self._ended = True
-                self._record("end", **self._last)
-            else:
-                return
-            if not self._pending:
-                yield None
+        elif self._evaluated is not None:
+            self._evaluate()
+        elif self._sample_due is not None:
+            self._sample()
+        elif self.step < self.config.steps:
+            self.advance()
+        elif not self._ended:
+            self._ended = True
+            self._record("end", **self._last)
+        else:
+            return False
+        return True
 
     def _begin(self) -> None:
         config = self.config
@@ -353,7 +350,7 @@ class Pretraining:
         evaluated = state["evaluated"]
         self._evaluated = None if evaluated is None else list(evaluated)
         self._sample_due, self._last = state["sample_due"], dict(state["last"])
-        self._pending = deque(state["pending"])
+        self._pending[:] = state["pending"]
 
 
 def _name(config: PretrainingConfig) -> str:

@@ -10,6 +10,7 @@ So the sampler has no state, and runs with the same batch size see the same toke
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor
 
 from thrifty.lm import bpe, corpus
@@ -27,6 +30,7 @@ Ids = NDArray[np.uint16]
 
 _MAGIC, _VERSION, _HEADER = 20240520, 1, 256
 _CHECKED = 1 << 24  # ids looked at a time
+_LONG = 1 << 28  # ids from which reading them all takes seconds: half a gigabyte
 
 
 class Stream:
@@ -52,6 +56,8 @@ class Stream:
     def check(self, *, vocabulary: int, context: int) -> None:
         """Make sure that windows can be taken and that a model can look up every token.
 
+        Reads every id once; on a terminal a long stream shows how far that is.
+
         Args:
             vocabulary: how many tokens the model knows.
             context: T, tokens that it sees.
@@ -64,14 +70,22 @@ class Stream:
                 f"{self.name} has {self.size} tokens, and a window needs {context + 1} in one "
                 "piece: give more text, or a shorter context"
             )
-        for piece in self._pieces:
-            for start in range(0, len(piece), _CHECKED):
-                highest = int(piece[start : start + _CHECKED].max())
+        parts = [
+            piece[start : start + _CHECKED]
+            for piece in self._pieces
+            for start in range(0, len(piece), _CHECKED)
+        ]
+        shown = self.size >= _LONG and sys.stderr.isatty()
+        with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
+            task = bar.add_task(f"looking through {self.name}", total=len(parts))
+            for part in parts:
+                highest = int(part.max())
                 if highest >= vocabulary:
                     raise ValueError(
                         f"{self.name} holds token {highest}, beyond the vocabulary of "
                         f"{vocabulary}: give the vocabulary it was encoded with"
                     )
+                bar.advance(task)
 
     def batch(self, size: int, context: int, *, seed: int, step: int) -> tuple[Tensor, Tensor]:
         """Draw windows: inputs, and the same moved on by one as targets.

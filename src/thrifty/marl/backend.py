@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Literal
 
 from thrifty.engine import loading
+from thrifty.engine.loading import Backend
 from thrifty.marl.learner import Learner
-
-Backend = Literal["reference", "engine"]
 
 ENGINE_FROM = 0.5
 """Share of cut weights, all networks together, from which ``auto`` takes the engine."""
@@ -34,13 +33,4 @@ def choose(asked: Literal["auto"] | Backend, learner: Learner) -> tuple[Backend,
         return asked, "as configured"
     rows = [row for name, (value, _) in learner.pairs().items() for row in value.costs(name)]
     cut = 1.0 - sum(r.sparse_parameters for r in rows) / sum(r.dense_parameters for r in rows)
-    if cut == 0.0:
-        return "reference", "dense: no weight is cut"
-    share = f"{100.0 * cut:.3g} % of the weights are cut"
-    least = f"{100.0 * ENGINE_FROM:.0f} %"
-    if cut < ENGINE_FROM:
-        return "reference", f"{share}, below the {least} from which the engine is taken"
-    missing = loading.problem("thrifty.marl.compiled")
-    if missing:
-        return "reference", f"the engine cannot be loaded ({missing})"
-    return "engine", f"{share}, above the {least} from which the engine is faster"
+    return loading.where_sparse(cut, ENGINE_FROM, "thrifty.marl.compiled")

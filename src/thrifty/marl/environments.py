@@ -6,7 +6,7 @@
 | predator_prey | two predators that must catch together | - |
 | skirmish | three against a scripted three | - |
 | smax-MAP | SMAX, such as smax-3m, smax-2s3z, smax-3s5z (not StarCraft) | extra smax |
-| mpe-NAME | a parallel PettingZoo environment of mpe2, such as mpe-simple_spread | extra marl |
+| mpe-NAME | particle world of mpe2 without adversaries, such as mpe-simple_spread | extra marl |
 | lbf-NAME | Level-Based Foraging, such as lbf-8x8-2p-3f | extra marl |
 | smac-MAP, smacv2-MAP, smaclite-MAP | StarCraft II and its light copy | installed by you |
 | module:function | a function (copies, seed) -> Team of your own | - |

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,8 +25,7 @@ from thrifty.marl.episodes import EpisodeReplay, Rows
 from thrifty.marl.ledger import ledger
 from thrifty.marl.rollout import Finished, Rollout, film, play
 from thrifty.marl.team import Team
-
-Record = dict[str, Any]
+from thrifty.stream import Record, Sums, add, means, passed, stream
 
 
 class TeamExperiment:
@@ -68,9 +66,9 @@ class TeamExperiment:
         self._progress_due = self._evaluation_due = False
         self._evaluated: list[list[float]] = []  # return, length and win of the episodes so far
         self._recent: list[list[float]] = []  # return and win since the last progress record
-        self._sums: dict[str, tuple[float, int]] = {}
+        self._sums: Sums = {}
         self._last_evaluation: Record | None = None
-        self._pending: deque[Record] = deque()
+        self._pending: list[Record] = []
 
     def make_team(self, copies: int, seed: int) -> Team:
         """Return further copies of the run's environment."""
@@ -97,29 +95,28 @@ class TeamExperiment:
 
     def records(self) -> Iterator[Record | None]:
         """Yield what happens, and None between two pieces of work without news, until the end."""
+        return stream(self._pending, self._work)
+
+    def _work(self) -> bool:
+        """Do the next piece of work; return False where none is left."""
         if not self._began:
             self._began = True
             self._begin()
-        while True:
-            if self._pending:
-                yield self._pending.popleft()
-                continue
-            if self._updates_due:
-                self._updates_due -= 1
-                self._update()
-            elif self._progress_due:
-                self._progress_due = False
-                self._progress()
-            elif self._evaluation_due:
-                self._evaluate()
-            elif self.step < self.config.steps:
-                self._advance()
-            elif not self._ended:
-                self._end()
-            else:
-                return
-            if not self._pending:
-                yield None
+        elif self._updates_due:
+            self._updates_due -= 1
+            self._update()
+        elif self._progress_due:
+            self._progress_due = False
+            self._progress()
+        elif self._evaluation_due:
+            self._evaluate()
+        elif self.step < self.config.steps:
+            self._advance()
+        elif not self._ended:
+            self._end()
+        else:
+            return False
+        return True
 
     def _begin(self) -> None:
         costs = ledger(self.learner)
@@ -171,9 +168,7 @@ class TeamExperiment:
 
     def _passed(self, every: int | None) -> int:
         """How many multiples of ``every`` the step just taken reached or passed."""
-        if not every:
-            return 0
-        return self.step // every - (self.step - self.rollout.team.copies) // every
+        return passed(every, self.step, self.step - self.rollout.team.copies)
 
     def _update(self) -> None:
         c = self.config.algorithm
@@ -181,18 +176,9 @@ class TeamExperiment:
             c.batch_episodes, self._replay_rng, recent=c.recent_batch, among=c.recent_episodes
         )
         numbers, moved = self.learner.update(batch)
-        for name, value in numbers.items():
-            total, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = (total + value, count + 1)
+        add(self._sums, numbers)
         for part, update in moved.items():
-            self._record(
-                "topology",
-                network=part,
-                update=update.step,
-                drop_fraction=update.drop_fraction,
-                layers={name: change._asdict() for name, change in update.layers.items()},
-                survival=update.survival,
-            )
+            self._record("topology", network=part, **update.fields())
 
     # ------------------------------------------------------------------ records
 
@@ -202,7 +188,7 @@ class TeamExperiment:
     def _progress(self) -> None:
         recent, self._recent = self._recent, []
         sums, self._sums = self._sums, {}
-        means = {name: total / count for name, (total, count) in sums.items()}
+        numbers = means(sums)
         self._record(
             "train",
             updates=self.learner.updates,
@@ -215,9 +201,9 @@ class TeamExperiment:
             else None,
             sparsity=self.sparsity(),
             density=self.density() if self._links_move() else None,
-            **means,
+            **numbers,
         )
-        self._warn(means.get("target_mean"))
+        self._warn(numbers.get("target_mean"))
 
     def _warn(self, target_mean: float | None) -> None:
         """Warn once where targets have left what an episode can return."""
@@ -343,4 +329,4 @@ class TeamExperiment:
         self._recent = [list(one) for one in state["recent"]]
         self._sums = {name: (total, count) for name, (total, count) in state["sums"].items()}
         self._last_evaluation = state["last_evaluation"]
-        self._pending = deque(state["pending"])
+        self._pending[:] = state["pending"]

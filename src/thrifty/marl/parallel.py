@@ -6,7 +6,7 @@
 | state | ``state()``; the observations one after the other where there is none |
 | actions | discrete; agents with fewer have the others masked |
 | available | ``action_mask`` in the observation or the info, where there is one; else all |
-| reward | the mean over agents |
+| reward | the mean over agents; a particle world whose agents play against each other is refused |
 | end | for all agents at once, terminated if it is so for all, else truncated |
 | leaving | an agent that leaves before the others is refused |
 
@@ -37,7 +37,7 @@ class ParallelEnvironment:
         limit: longest episode in steps.
 
     Raises:
-        ValueError: actions that are not discrete.
+        ValueError: actions that are not discrete, or agents that play against each other.
     """
 
     seedable = True
@@ -55,6 +55,7 @@ class ParallelEnvironment:
                 )
             counts.append(int(space.n))
         self._name = name
+        self._check_sides()
         self._counts = np.array(counts)
         self._last: dict[str, Any] = {}
         self._infos: dict[str, Any] = {}
@@ -69,6 +70,26 @@ class ParallelEnvironment:
             state_dim=len(view.state),
             limit=limit,
         )
+
+    def _check_sides(self) -> None:
+        """Refuse agents of a particle world that are on both sides: their mean reward says nothing.
+
+        Rewards that differ are no sign of sides: each agent of simple_spread pays for its own
+        collisions.
+        """
+        world = self._world()
+        played = [
+            one
+            for one in getattr(world, "agents", ())
+            if getattr(one, "name", None) in self._agents
+        ]
+        foes = [one.name for one in played if getattr(one, "adversary", False)]
+        if 0 < len(foes) < len(played):
+            raise ValueError(
+                f"{self._name}: {', '.join(foes)} and the others play against each other, and a "
+                "team has one reward: take a world without adversaries, such as "
+                "mpe-simple_spread, or wrap this one so that one side is not among its agents"
+            )
 
     def begin(self, seed: int) -> None:
         """Begin an episode."""
@@ -120,7 +141,7 @@ class ParallelEnvironment:
 
     def scene(self) -> list[Mark] | None:
         """Return agents and landmarks of a particle world; None elsewhere."""
-        world = getattr(self._env.unwrapped, "world", None)
+        world = self._world()
         if world is None:
             return None
         return [
@@ -128,6 +149,9 @@ class ParallelEnvironment:
             for side, entities in ((2, world.landmarks), (0, world.agents))
             for entity in entities
         ]
+
+    def _world(self) -> Any:
+        return getattr(getattr(self._env, "unwrapped", None), "world", None)
 
     def close(self) -> None:
         """Close the environment."""

@@ -26,14 +26,17 @@ from thrifty.runs.naming import resolve
 from thrifty.runs.progress import ProgressBar
 from thrifty.runs.records import FILE, RecordFile
 from thrifty.runs.store import (
+    CONFIG,
     Checkpoint,
     CheckpointFolder,
     read_config,
     read_done,
+    restore,
     write_done,
 )
 
 Status = Literal["done", "stopped", "interrupted"]
+_NEEDED = ("recipe", "arguments", "seed", "threads", "config")  # of config.json, to go on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +127,15 @@ def run_of(document: Mapping[str, Any], directory: Path | str, namespace: str) -
         namespace: where recipes live, see `thrifty.runs.naming.resolve`.
 
     Raises:
-        ValueError: recipe or configuration are not known to this version.
+        ValueError: the document is incomplete, or recipe or configuration are not known to this
+            version.
     """
+    missing = [name for name in _NEEDED if name not in document]
+    if missing:
+        raise ValueError(
+            f"{Path(directory) / CONFIG} has no {', '.join(missing)}: restore it from a copy, or "
+            "start in a new folder"
+        )
     recipe = resolve(document["recipe"], namespace)
     try:
         inspect.signature(recipe).bind(**document["arguments"])
@@ -220,7 +230,7 @@ class _Worker:
                 step=0, wall_seconds=0.0, cpu_seconds=0.0, records_bytes=0, experiment=None
             )
         else:
-            experiment.load_state_dict(checkpoint.experiment)
+            restore(experiment, checkpoint.experiment, directory)
         self._resumed = checkpoint.experiment is not None
         self._first_step = self._step = checkpoint.step
         self._records_bytes = checkpoint.records_bytes

@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from thrifty.runs import durable
 from thrifty.runs.records import read_records
@@ -32,6 +32,7 @@ __all__ = [
     "read_checkpoint",
     "read_config",
     "read_records",
+    "restore",
     "save_state",
 ]
 
@@ -39,13 +40,23 @@ CONFIG = "config.json"
 DONE = "DONE"
 JOURNAL = "journal"
 _KEPT = 2  # checkpoints; should the newest be damaged, the one before it is still there
+_ANEW = "restore it from a copy, or start in a new folder"
+_KINDS: dict[str, tuple[type, str]] = {  # what config.json holds under each name
+    "recipe": (str, "a name"),
+    "arguments": (dict, "an object"),
+    "seed": (int, "an integer"),
+    "threads": (int, "an integer"),
+    "overrides": (list, "a list"),
+    "config": (dict, "an object"),
+}
 
 
 def read_config(directory: Path | str) -> dict[str, Any]:
     """Return config.json of a run: {recipe, arguments, seed, threads, overrides, config}.
 
     Raises:
-        ValueError: the folder holds no run, or its config.json is damaged.
+        ValueError: the folder holds no run, its config.json is damaged, or a value in it is of
+            another kind than a run writes. A name that is missing is not told here.
     """
     path = Path(directory) / CONFIG
     try:
@@ -55,7 +66,10 @@ def read_config(directory: Path | str) -> dict[str, Any]:
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        raise ValueError(f"{path} is damaged: restore it from a copy, or start in a new folder")
+        raise ValueError(f"{path} is damaged: {_ANEW}")
+    for name, (kind, words) in _KINDS.items():
+        if name in document and type(document[name]) is not kind:
+            raise ValueError(f"{path}: {name} is {document[name]!r} and not {words}: {_ANEW}")
     return document
 
 
@@ -85,6 +99,34 @@ def read_checkpoint(directory: Path | str) -> Checkpoint | None:
         ValueError: that checkpoint is damaged; says which older one is whole, and what to do.
     """
     return CheckpointFolder(Path(directory)).load()
+
+
+class Stateful(Protocol):
+    """What goes on from a stored state: an experiment, or its learner alone."""
+
+    def load_state_dict(self, state: Any) -> object:
+        """Take over a stored state."""
+        ...
+
+
+def restore(into: Stateful, state: Any, directory: Path | str) -> None:
+    """Load a state of a run's checkpoint.
+
+    Args:
+        into: what the state is of.
+        state: as read.
+        directory: the run's folder, for the message.
+
+    Raises:
+        ValueError: the state lacks something that this version keeps in it.
+    """
+    try:
+        into.load_state_dict(state)
+    except KeyError as error:
+        raise ValueError(
+            f"the checkpoint in {directory} has no {error}, so another version of thrifty wrote it "
+            "(environment.json says which): go on with that version, or start in a new folder"
+        ) from error
 
 
 class CheckpointFolder:

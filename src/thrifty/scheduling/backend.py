@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from thrifty.engine import loading
-from thrifty.scheduling.trained_network import Backend
+from thrifty.engine.loading import Backend
 
 if TYPE_CHECKING:
     from thrifty.scheduling.rsd4 import RSD4Config

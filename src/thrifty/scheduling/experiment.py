@@ -10,7 +10,6 @@ Record kinds: start, progress, evaluation, calibration, curve, test, end.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,8 +28,8 @@ from thrifty.scheduling.rsd4 import RSD4
 from thrifty.scheduling.scenarios import node_budget, scenario
 from thrifty.scheduling.sequences import Episodes
 from thrifty.scheduling.sight import sight_of
+from thrifty.stream import Record, Sums, add, means, stream
 
-Record = dict[str, Any]
 Floats = NDArray[np.float64]
 
 _EVALUATION = 64  # environments of an evaluation while training
@@ -88,7 +87,7 @@ class SchedulingExperiment:
         self._random = True
         self._began = self._ended = False
         self._evaluation_due = False
-        self._sums: dict[str, tuple[float, int]] = {}
+        self._sums: Sums = {}
         self._counted = 0  # slots since the last record, and what they brought
         self._spent = np.zeros(self.scenario.hops)
         self._earned = 0.0
@@ -97,7 +96,7 @@ class SchedulingExperiment:
         """Whether a price that meets the budget was found, after training."""
         self._trials = 0
         self._stored_memory: dict[str, Any] | None = None
-        self._pending: deque[Record] = deque()
+        self._pending: list[Record] = []
 
     @property
     def price(self) -> Floats:
@@ -113,24 +112,23 @@ class SchedulingExperiment:
         A piece of work is a slot of all environments with its update, or a block of measured
         episodes.
         """
+        return stream(self._pending, self._work)
+
+    def _work(self) -> bool:
+        """Do the next piece of work; return False where none is left."""
         if not self._began:
             self._began = True
             self._begin()
-        while True:
-            if self._pending:
-                yield self._pending.popleft()
-                continue
-            if self._evaluation_due:
-                self._evaluation_due = False
-                self._evaluate()
-            elif self.step < self.config.steps:
-                self._advance()
-            elif not self._ended:
-                self._finish()
-            else:
-                return
-            if not self._pending:
-                yield None
+        elif self._evaluation_due:
+            self._evaluation_due = False
+            self._evaluate()
+        elif self.step < self.config.steps:
+            self._advance()
+        elif not self._ended:
+            self._finish()
+        else:
+            return False
+        return True
 
     def _begin(self) -> None:
         best = optimum.solve(self.scenario, self.budget)
@@ -232,9 +230,7 @@ class SchedulingExperiment:
         many = self.config.algorithm.sequences
         batch = self.episodes.draw(many, self._draws)
         prices = torch.from_numpy(self.multiplier.draw(many, self._prices)).float()
-        for name, value in self.learner.update(batch, prices).items():
-            total, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = (total + value, count + 1)
+        add(self._sums, self.learner.update(batch, prices))
 
     # ------------------------------------------------------------------ records
 
@@ -250,7 +246,7 @@ class SchedulingExperiment:
             multiplier=self.multiplier.prices.tolist(),
             energy=(self._spent / slots).tolist(),
             throughput=self._earned / slots,
-            **{name: total / count for name, (total, count) in sums.items()},
+            **means(sums),
         )
         self._counted, self._earned = 0, 0.0
         self._spent = np.zeros_like(self._spent)
@@ -387,7 +383,7 @@ class SchedulingExperiment:
         self._calibration.load_state_dict(state["calibration"])
         self.calibrated, self._trials = state["calibrated"], state["trials"]
         self.assessment.load_state_dict(state["assessment"])
-        self._pending = deque(state["pending"])
+        self._pending[:] = state["pending"]
 
 
 _SHORT_TRIALS, _LONG_TRIALS = 4, 8

@@ -8,7 +8,7 @@ stored, so a state is the same whatever ran the updates.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from thrifty.engine.twin import Twin
 
 Module = TypeVar("Module", bound=nn.Module)
-Backend = Literal["reference", "engine"]
 
 
 class TrainedNetwork(Generic[Module]):

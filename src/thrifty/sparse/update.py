@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["LayerChange", "TopologyUpdate"]
 
@@ -45,3 +45,12 @@ class TopologyUpdate:
     layers: dict[str, LayerChange]
     sparsity: float
     survival: float
+
+    def fields(self) -> dict[str, Any]:
+        """Return what a record of it holds, in values that JSON has."""
+        return {
+            "update": self.step,
+            "drop_fraction": self.drop_fraction,
+            "layers": {name: change._asdict() for name, change in self.layers.items()},
+            "survival": self.survival,
+        }
