@@ -166,8 +166,8 @@ def shares_of_moves(experiment: ControlExperiment, moves: int) -> list[float]:
     """Return the percentage of the time in pieces of work that moved links, by interval.
 
     A piece of work with news comes with its first record, so the time until that record is its own;
-    records behind it cost nothing. Such a piece is an update as well, whose time is charged too. The
-    first move, which may compile, begins the first interval and is not counted.
+    records behind it cost nothing. Such a piece is an update as well, whose time is charged too.
+    The first move, which may compile, begins the first interval and is not counted.
 
     Args:
         experiment: one whose networks move their links at the same updates.
