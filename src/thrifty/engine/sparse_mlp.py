@@ -3,7 +3,7 @@
 The operation is float32 on the CPU, once differentiable, and pads the batch to a multiple of 64;
 large batches are shared by the threads that torch has.
 Its backward pass computes what is asked for and no more: a loss that only flows through a network
-costs no weight gradient there. What ReLU makes of a NaN is 0 here, and NaN in torch.
+costs no weight gradient there.
 """
 
 from __future__ import annotations
