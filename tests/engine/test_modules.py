@@ -322,9 +322,12 @@ def test_a_corrupted_index_is_a_message(data: st.DataObject) -> None:
         )
     )
     index[place] = value
+    state["0.values"] += 1.0
+    x = torch.randn(3, 5)
+    before = sparse(x)
     with pytest.raises(ValueError, match="index"):
         sparse.load_state_dict(state)
-    sparse(torch.randn(3, 5))  # the old indices stay
+    assert torch.equal(sparse(x), before)  # the old indices stay, and their values
 
 
 def test_other_states_are_refused() -> None:
