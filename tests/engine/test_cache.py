@@ -24,6 +24,16 @@ said = announce(double)
 assert double(21) == 42
 print(said, announce(double), double.stats.cache_hits[double.signatures[0]])
 """
+COMPACT = """
+import torch
+from thrifty.engine.modules import compact
+from thrifty.sparse import sparsify
+
+models = torch.nn.ModuleList([torch.nn.Linear(4, 3), torch.nn.GRU(4, 3)])
+for module in compact(models, sparsify(models, sparsity=0.5)):
+    for _ in range(2):
+        module(torch.zeros(2, 1, 4))
+"""
 FIRST_UPDATE = """
 import time
 from thrifty.control import TD3Config, SparsityConfig
@@ -208,6 +218,14 @@ def test_compiling_is_announced_once(tmp_path: Path) -> None:
     assert runs[0].stderr.count("compiling the engine once for this processor") == 1
     assert str(tmp_path / "cache") in runs[0].stderr
     assert "compiling" not in runs[1].stderr
+
+
+def test_compact_modules_announce_it_as_well(tmp_path: Path) -> None:
+    program = tmp_path / "compact.py"
+    program.write_text(COMPACT)
+    runs = [python(program, THRIFTY_CACHE_DIR=str(tmp_path / "cache")) for _ in range(2)]
+    # A perceptron and a GRU, each at its first call; nothing where the code is kept.
+    assert [run.stderr.count("compiling the engine once") for run in runs] == [2, 0]
 
 
 @pytest.mark.parametrize("ending", ["nbi", "nbc"])  # the index, the code

@@ -85,8 +85,9 @@ def announce(dispatcher: Any) -> bool:
     """
     if dispatcher.overloads:
         return False
-    path = dispatcher.stats.cache_path
-    pattern = f"*.{dispatcher.py_func.__name__}-*.nbc"
+    path, function = dispatcher.stats.cache_path, dispatcher.py_func
+    # As Numba names its files; several modules have a forward.
+    pattern = f"{Path(function.__code__.co_filename).stem}.{function.__qualname__}-*.nbc"
     if path and any(Path(path).glob(pattern)):
         return False
     kept = f"kept in {path}" if path else "in every process: no cache folder can be written"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from thrifty.engine import crew, perceptron
+from thrifty.engine.cache import announce
 from thrifty.engine.links import KIND, LinkedModule, Links, asked
 from thrifty.engine.vector import LANES
 
@@ -95,6 +96,7 @@ def _forward(
     tiles: list[Tensor],
     step: int,
 ) -> Tensor:
+    announce(perceptron.forward)
     y = torch.empty(*x.shape[:-1], links.outputs, **KIND)
 
     def part(number: int) -> None:
