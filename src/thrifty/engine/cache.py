@@ -59,7 +59,12 @@ def entry(function: Callable[..., Any]) -> Any:
 
     Args:
         function: in Numba's language; it may call any other compiled function.
+
+    Returns:
+        the compiled function, or the function as it is where NUMBA_DISABLE_JIT is set.
     """
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return function
     place = folder()
     if place is None:
         return numba.njit(**COMPILE)(function)
@@ -82,7 +87,14 @@ def announce(dispatcher: Any) -> bool:
 
     Returns:
         Whether it was said.
+
+    Raises:
+        ImportError: NUMBA_DISABLE_JIT is set.
     """
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        raise ImportError(
+            "NUMBA_DISABLE_JIT is set, and the engine is compiled code only: unset it"
+        )
     if dispatcher.overloads:
         return False
     path, function = dispatcher.stats.cache_path, dispatcher.py_func
