@@ -11,10 +11,11 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import updates_picture
 
-from thrifty.bench import kernels, sac, schema, td3, updates
+from thrifty.bench import compact, kernels, loop, policy, sac, schema, td3, updates
 from thrifty.bench.schema import NOT_MEASURED, Row
 
 HERE = Path(__file__).resolve().parent
@@ -70,6 +71,7 @@ def section(name: str, path: Path) -> list[str]:
     ]
     if name in MARKS:
         lines += marks(*MARKS[name], rows)
+    lines += limits(name, rows)
     if name == "kernels":
         return [*lines, *kernel_table(rows)]
     for key in dict.fromkeys(map(shown_together, rows)):
@@ -149,6 +151,67 @@ def marks(learner: str, wanted: dict[tuple[str, float, int], float], rows: list[
         cells.append([case, f"{sparsity:.0%}", str(per_call), measured, f"{mark:g}", met])
     heading = ["case", "sparsity", "updates per call", "ratio to sbx", "mark", "met"]
     return [*table(heading, cells), ""]
+
+
+class Limit(NamedTuple):
+    """A mark: of which rows, whether of their ratio or their value, and which side is met."""
+
+    what: str
+    rows: list[Row]
+    mark: float
+    at_least: bool = True
+    of_ratio: bool = True
+
+
+def limits(name: str, rows: list[Row]) -> list[str]:
+    """Return the table of a benchmark's other marks beside what was measured."""
+
+    def chosen(implementation: str, other: str | None, **fields: object) -> list[Row]:
+        wanted = {"implementation": implementation, "ratio_to": other, **fields}
+        return [r for r in rows if all(getattr(r, key) == value for key, value in wanted.items())]
+
+    found: list[Limit] = []
+    if name == "td3":
+        for sparsity in (0.9, 0.95):
+            shares = chosen(updates.ENGINE, None, metric=td3.EVOLUTION, sparsity=sparsity)
+            what = f"moving links, % of the time, {sparsity:.0%} sparse"
+            found.append(Limit(what, shares, td3.EVOLUTION_MARK, at_least=False, of_ratio=False))
+    if name == "loop":
+        for learner in ("TD3", "SAC"):
+            ours = f"thrifty {learner}, engine"
+            steps = chosen(ours, f"sbx {learner}", metric=loop.METRIC)
+            found.append(Limit(f"steps per second over sbx {learner}'s", steps, loop.MARK))
+            shares = chosen(ours, None, unit="%")
+            what = f"moving links, % of the time, {learner}"
+            found.append(Limit(what, shares, loop.EVOLUTION_MARK, at_least=False, of_ratio=False))
+        two = chosen("two learners", "one learner")
+        found.append(Limit("two learners on two cores over one", two, loop.TWO_LEARNERS))
+    if name == "compact":
+        for sparsity, mark in compact.MARKS.items():
+            mine = [r for r in rows if (r.ratio_to, r.sparsity) == (compact.DENSE, sparsity)]
+            found.append(Limit(f"updates over dense ones, {sparsity:.0%} sparse", mine, mark))
+    if name == "policy":
+        for case in dict.fromkeys(row.case for row in rows if row.sparsity == 0.95):
+            for implementation, other, mark in (
+                (policy.OURS, policy.NUMPY, policy.MARK_NUMPY),
+                (policy.OURS, policy.TORCH, policy.MARK_TORCH),
+                (policy.OURS_NUMPY, policy.NUMPY, 1.0),
+                (policy.OURS_FILE, policy.SAVEZ, policy.MARK_FILE),
+            ):
+                mine = chosen(implementation, other, case=case)
+                what = f"{case.partition(',')[0]}: {implementation} over {other}"
+                found.append(Limit(what, mine, mark, at_least=False))
+    if not found:
+        return []
+    cells = []
+    for what, mine, mark, at_least, of_ratio in found:
+        values = [(row.statistic, row.ratio if of_ratio else row.value) for row in mine]
+        numbers = [value for _, value in values if value is not None]
+        met = all(value >= mark if at_least else value <= mark for value in numbers)
+        verdict = NOT_MEASURED if not numbers else "yes" if met else "**no**"
+        limit = f"{'at least' if at_least else 'at most'} {mark:.3g}"
+        cells.append([what, pair(values), limit, verdict])
+    return [*table(["mark", "measured", "wanted", "met"], cells), ""]
 
 
 def kernel_table(rows: list[Row]) -> list[str]:

@@ -92,6 +92,19 @@ def test_compiled_numpy_and_definition_agree(
         np.testing.assert_allclose(policy(observations), expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("width", [sparse_policy.WIDEST - 7, sparse_policy.WIDEST])
+def test_the_widest_layers_are_computed(width: int) -> None:
+    """Places and widths are 16-bit numbers; in groups of eight the widest layer has 65,536."""
+    rng = np.random.default_rng(0)
+    into, out = np.zeros((8, width), np.float32), np.zeros((2, 8), np.float32)
+    into[:, [0, 70, width - 1]] = rng.normal(size=(8, 3))
+    out[:] = rng.normal(size=(2, 8))
+    layers = [Layer(into, np.zeros(8, np.float32), "relu"), Layer(out, out[:, 0].copy(), "")]
+    one = Contents(layers, -np.ones(2, np.float32), np.ones(2, np.float32), {})
+    seen = rng.normal(size=width).astype(np.float32)
+    np.testing.assert_allclose(Policy(one, compiled=True)(seen), exact(one, seen), atol=1e-5)
+
+
 @BOTH
 def test_what_may_be_an_observation(compiled: bool) -> None:
     policy = Policy(contents(), compiled)

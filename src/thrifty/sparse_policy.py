@@ -296,7 +296,7 @@ def _forward(work: Any, params: Any, table: Any) -> None:
     U = np.uintp  # of a signed place Numba would ask whether it counts from the end
     works, numbers, places = U(work.ctypes.data), U(params.ctypes.data), U(table.ctypes.data)
     at, first = U(2), U(0)  # in the table and in the params
-    x, y = U(0), U(table[1])
+    x, y = U(0), U(8) * U(table[1])
     for _ in range(table[0]):
         outputs, groups, code = U(table[at]), U(table[at + U(1)]), table[at + U(2)]
         at += U(3)
@@ -337,7 +337,7 @@ def _packed(contents: Contents) -> tuple[Floats, NDArray[np.uint16]]:
     """
     layers, low, high, _ = contents
     inputs = layers[0].weight.shape[1]
-    table: list[Any] = [[len(layers), _whole(inputs)]]
+    table: list[Any] = [[len(layers), _whole(inputs) // _LANES]]  # 65,536 would be 0
     params: list[Floats] = []
     order = np.arange(inputs)
     for layer in layers:

@@ -10,6 +10,7 @@ import pytest
 from thrifty.bench import learners, loop, schema
 from thrifty.bench.cases import Case
 from thrifty.bench.schema import NOT_MEASURED
+from thrifty.control import ReplayConfig, SparsityConfig
 
 
 class Clock:
@@ -39,13 +40,42 @@ def test_the_share_of_a_move_is_that_of_its_piece_in_its_interval(
 ) -> None:
     """Three intervals: the first move is only a beginning; then 2 of 20 and 3 of 12 seconds."""
     clock = Clock()
-    moved = (0.0, {"kind": "topology"})
-    pieces = [(9.0, None), moved, moved]
-    pieces += [(10.0, None), (8.0, {"kind": "train"}), (2.0, None), moved, moved]
-    pieces += [(9.0, None), (3.0, None), moved]
+    first, second = {"kind": "topology"}, (0.0, {"kind": "topology"})
+    pieces = [(5.0, None), (4.0, first), second]
+    pieces += [(10.0, None), (8.0, {"kind": "train"}), (2.0, first), second]
+    pieces += [(9.0, None), (3.0, first), second]
     monkeypatch.setattr(loop, "time", clock)
     experiment: Any = Script(clock, pieces)
     assert loop.shares_of_moves(experiment, 2) == [10.0, 25.0]
+
+
+def test_the_piece_that_moves_links_is_the_one_that_is_charged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run whose clock runs 1 s an update and 9 s more where links move: 10 of 13 seconds."""
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", clock)
+    config = loop.config("TD3", "reference")
+    moving = SparsityConfig(sparsity=0.9, update_every=4, update_until=1_000_000)
+    sizes = {"actor_hidden": (8, 8), "critic_hidden": (8, 8), "batch_size": 4}
+    algorithm = dataclasses.replace(
+        config.algorithm,
+        **sizes,
+        critic=moving,
+        actor=dataclasses.replace(moving, update_every=2),  # every second update is the actor's
+    )
+    config = dataclasses.replace(
+        config, environment="Pendulum-v1", learning_starts=10, algorithm=algorithm
+    )
+    experiment = dataclasses.replace(config, replay=ReplayConfig(capacity=100)).build(0)
+    update = experiment._update
+
+    def timed() -> None:
+        update()
+        clock.now += 1.0 if experiment.learner.updates % 4 else 10.0
+
+    monkeypatch.setattr(experiment, "_update", timed)
+    assert loop.shares_of_moves(experiment, 2) == pytest.approx([100 * 10 / 13] * 2)
 
 
 @pytest.mark.slow

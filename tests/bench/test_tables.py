@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from thrifty.bench import schema, td3, updates
+from thrifty.bench import compact, schema, td3, updates
 from thrifty.bench.schema import NOT_MEASURED, Row
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -70,6 +70,24 @@ def test_a_page_states_numbers_ratios_gaps_marks_and_the_machine(
     schema.write(tmp_path / "td3.json", rows_of_td3(12.5), command="x")
     assert "| halfcheetah | 95% | 1 | 12.5 / 12.5 | 12 | yes |" in tables.page(tmp_path)
     assert td3.MARKS["halfcheetah", 0.95, 1] == 12.0
+
+
+def test_every_mark_stands_beside_what_was_measured(tables: ModuleType) -> None:
+    """A benchmark's docstring states its marks; the page says which are met and which are not."""
+    dense = row(compact.DENSE, 100.0)
+    rows = [dense, row("c", 360.0, sparsity=0.9, ratio=3.6, ratio_to=compact.DENSE)]
+    rows += [row("c", 440.0, sparsity=0.95, ratio=4.4, ratio_to=compact.DENSE)]
+    page = tables.limits("compact", rows)
+    assert "| updates over dense ones, 90% sparse | 3.60 | at least 3.5 | yes |" in page
+    assert "| updates over dense ones, 95% sparse | 4.40 | at least 4.5 | **no** |" in page
+    shares = [
+        row("thrifty TD3, engine", v, statistic=s, metric="share", unit="%", sparsity=0.95)
+        for s, v in (("low", 1.5), ("median", 2.5))
+    ]
+    page = tables.limits("loop", shares)
+    assert "| moving links, % of the time, TD3 | 1.50 / 2.50 | at most 2 | **no** |" in page
+    assert "| moving links, % of the time, SAC |  | at most 2 | not measured |" in page
+    assert tables.limits("kernels", rows) == []
 
 
 def test_the_picture_is_drawn(tables: ModuleType, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,33 @@ def test_without_compiled_code_the_reference_goes_on(
 def test_compilation_that_is_switched_off_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     assert chosen() == ("reference", "the engine cannot be loaded (NUMBA_DISABLE_JIT is set)")
+
+
+def test_compilation_that_is_switched_off_from_the_start_is_named() -> None:
+    """In a process of its own, where no module of the engine has been loaded before."""
+    program = """
+from thrifty.control import ControlConfig, SparsityConfig, TD3Config
+half = SparsityConfig(sparsity=0.8)
+algorithm = TD3Config(actor_hidden=(8, 8), critic_hidden=(8, 8), actor=half, critic=half)
+for backend in ("auto", "engine"):
+    config = ControlConfig(environment="Pendulum-v1", algorithm=algorithm, backend=backend)
+    try:
+        experiment = config.build(0)
+        print(experiment.backend, experiment._backend_reason)
+    except ImportError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        "reference the engine cannot be loaded (NUMBA_DISABLE_JIT is set)",
+        "the engine cannot be loaded (NUMBA_DISABLE_JIT is set): use backend=reference",
+    ]
 
 
 def config(sparsity: float, **changes: Any) -> ControlConfig:

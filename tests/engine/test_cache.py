@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,16 @@ def double(x):
 said = announce(double)
 assert double(21) == 42
 print(said, announce(double), double.stats.cache_hits[double.signatures[0]])
+"""
+COMPACT = """
+import torch
+from thrifty.engine.modules import compact
+from thrifty.sparse import sparsify
+
+models = torch.nn.ModuleList([torch.nn.Linear(4, 3), torch.nn.GRU(4, 3)])
+for module in compact(models, sparsify(models, sparsity=0.5)):
+    for _ in range(2):
+        module(torch.zeros(2, 1, 4))
 """
 FIRST_UPDATE = """
 import time
@@ -76,13 +87,51 @@ def test_the_folder_is_named_for_sources_versions_and_processor(
     with monkeypatch.context() as patch:
         patch.setattr(cache, "TARGET", TARGET._replace(name="another"))
         names.add(name())
+    with monkeypatch.context() as patch:  # the same instruction set on another processor
+        other = SimpleNamespace(magic_tuple=lambda: ("x86_64", "another", "+avx512f"))
+        context = SimpleNamespace(codegen=lambda: other)
+        patch.setattr(cache, "cpu_target", SimpleNamespace(target_context=context))
+        names.add(name())
     with monkeypatch.context() as patch:
         patch.setattr(cache.importlib.metadata, "version", lambda package: "0.0")
         names.add(name())
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", lambda path: b"another source")
         names.add(name())
-    assert len(names) == 4
+    assert len(names) == 5
+
+
+def test_a_folder_may_be_named_from_home_or_from_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.setenv("THRIFTY_CACHE_DIR", "~/compiled")
+    place = cache.folder()
+    assert place is not None
+    assert place.parent == tmp_path / "home" / "compiled"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("THRIFTY_CACHE_DIR", "here")
+    cache.folder.cache_clear()
+    place = cache.folder()
+    assert place is not None
+    assert place.parent == tmp_path / "here"  # also once the process works elsewhere
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="users without numbers")
+def test_a_user_without_a_home_has_the_temporary_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    for variable in ("THRIFTY_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)  # as in a container with a number for a user
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    place = cache.folder()
+    assert place is not None
+    assert place.is_relative_to(tmp_path)
 
 
 def test_folders_of_earlier_versions_are_forgotten(
@@ -171,6 +220,14 @@ def test_compiling_is_announced_once(tmp_path: Path) -> None:
     assert "compiling" not in runs[1].stderr
 
 
+def test_compact_modules_announce_it_as_well(tmp_path: Path) -> None:
+    program = tmp_path / "compact.py"
+    program.write_text(COMPACT)
+    runs = [python(program, THRIFTY_CACHE_DIR=str(tmp_path / "cache")) for _ in range(2)]
+    # A perceptron and a GRU, each at its first call; nothing where the code is kept.
+    assert [run.stderr.count("compiling the engine once") for run in runs] == [2, 0]
+
+
 @pytest.mark.parametrize("ending", ["nbi", "nbc"])  # the index, the code
 def test_damaged_code_is_compiled_again(ending: str, tmp_path: Path) -> None:
     program = tmp_path / "toy.py"
@@ -182,6 +239,25 @@ def test_damaged_code_is_compiled_again(ending: str, tmp_path: Path) -> None:
     # Once more, and then it is whole.
     assert [run.stdout.split()[2] for run in hits] == ["0", "1"]
     assert ["is damaged: once more" in run.stderr for run in hits] == [True, False]
+
+
+def test_a_full_disk_stops_nobody(tmp_path: Path) -> None:
+    program, full = tmp_path / "toy.py", tmp_path / "full"
+    # An index is written behind the code; there is no room for it.
+    spoiled = "\n".join(
+        [
+            "def no_room(self, overloads): raise OSError(28, 'No space left on device')",
+            "import numba.core.caching",
+            "numba.core.caching.IndexDataCacheFile._save_index = no_room",
+            "said = announce(double)",
+        ]
+    )
+    toy = TOY.replace("said = announce(double)", spoiled)
+    program.write_text(toy.replace("double.stats.cache_hits[double.signatures[0]]", "0"))
+    for _ in range(2):
+        run = python(program, THRIFTY_CACHE_DIR=str(full))
+        assert run.stderr.count("cannot be kept in") == 1
+        assert "(No space left on device): it will be compiled again" in run.stderr
 
 
 def test_without_a_folder_it_is_said_in_every_process(tmp_path: Path) -> None:

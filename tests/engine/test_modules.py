@@ -184,6 +184,19 @@ def test_leaves_named_in_autograd_grad() -> None:
         assert torch.equal(one, other)
 
 
+def test_a_nan_is_seen_at_the_outputs_as_in_torch() -> None:
+    model, topology = chain([5, 8, 8, 3], 1.0, seed=0)
+    sparse = compact(model, topology)
+    x = torch.randn(70, 5)
+    x[[1, 66], 2] = torch.nan
+    assert torch.equal(sparse(x).isnan(), model(x).isnan())
+    assert sparse(x).isnan().sum() == 2 * 3
+    sparse(x).sum().backward()
+    values = mlp_of(sparse).values.grad
+    assert values is not None
+    assert values.isnan().any()
+
+
 def test_gradients_accumulate_and_graphs_can_be_kept() -> None:
     sparse = compact(*small())
     mlp, x = mlp_of(sparse), torch.randn(3, 5)
@@ -279,9 +292,12 @@ def test_a_corrupted_index_is_a_message(data: st.DataObject) -> None:
         )
     )
     index[place] = value
+    state["0.values"] += 1.0
+    x = torch.randn(3, 5)
+    before = sparse(x)
     with pytest.raises(ValueError, match="index"):
         sparse.load_state_dict(state)
-    sparse(torch.randn(3, 5))  # the old indices stay
+    assert torch.equal(sparse(x), before)  # the old indices stay, and their values
 
 
 def test_other_states_are_refused() -> None:

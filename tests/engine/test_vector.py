@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
+from thrifty.engine import isa
 from thrifty.engine.isa import TARGET, TARGETS
 from thrifty.engine.layout import LayerIndex
 from thrifty.engine.vector import (
@@ -124,25 +125,77 @@ def test_a_layer_is_its_masked_matrix(layer, relu, gated, add):
     np.testing.assert_allclose(sums, dy.sum(axis=1), **close)
 
 
-@pytest.mark.parametrize("isa", list(TARGETS))
-def test_every_target_is_right(isa: str) -> None:
+@pytest.mark.parametrize("name", list(TARGETS))
+def test_every_target_is_right(name: str) -> None:
     order = list(TARGETS)
-    if order.index(isa) < order.index(TARGET.name):
+    if order.index(name) < order.index(TARGET.name):
         pytest.skip(f"this processor only runs {TARGET.name}")
     blocks = Path(__file__).with_name("test_panels.py")
-    tests = [
+    with_rows = Path(__file__).with_name("test_rows.py")
+    passes(
+        name,
         f"{Path(__file__)}::test_a_layer_is_its_masked_matrix",
         f"{blocks}::test_blocks_are_their_masked_matrix",
-    ]
+        f"{with_rows}::test_a_gather_is_a_transposed_selection_and_zeros",
+    )
+
+
+def passes(name: str, *tests: str) -> None:
+    """Run tests in a process of their own, on a forced target."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
-        env={**os.environ, "THRIFTY_ISA": isa},
+        env={**os.environ, "THRIFTY_ISA": name},
         capture_output=True,
         text=True,
         check=False,
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stdout[-2000:]
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(TARGETS)[1:])
+def test_whole_updates_are_right_on_every_target(name: str) -> None:
+    order = list(TARGETS)
+    if order.index(name) <= order.index(TARGET.name):
+        pytest.skip("what the other tests run on, or beyond this processor")
+    tests = Path(__file__).parents[1]
+    passes(
+        name,
+        f"{tests / 'control' / 'test_fused.py'}::test_td3",
+        f"{tests / 'control' / 'test_fused.py'}::test_sac",
+        f"{tests / 'engine' / 'test_modules.py'}::"
+        "test_outputs_and_gradients_are_those_of_the_masked_model",
+        f"{tests / 'engine' / 'test_optim.py'}::test_moments_decay_bit_by_bit",
+        f"{tests / 'engine' / 'test_forward.py'}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("features", "target"),
+    [
+        ({"avx512f": True, "avx512vl": True, "avx2": True, "fma": True}, "avx512"),
+        ({"avx512f": True, "avx512vl": False, "avx2": True, "fma": True}, "avx2"),
+        ({"avx2": True, "fma": False}, "generic"),  # a call for each product would be slow
+        ({"avx": True, "fma": False}, "generic"),
+        ({"sse2": True}, "generic"),
+        ({}, "generic"),
+    ],
+)
+def test_the_processor_decides(features: dict[str, bool], target: str) -> None:
+    assert isa.detect(features) == target
+
+
+def test_other_machines_have_the_generic_target_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    for forced in ("", "generic"):
+        monkeypatch.setenv("THRIFTY_ISA", forced)
+        assert isa.choose().name == "generic"
+    monkeypatch.setenv("THRIFTY_ISA", "avx2")
+    with pytest.raises(ValueError, match="THRIFTY_ISA='avx2', but this processor only runs gen"):
+        isa.choose()
 
 
 def test_an_unknown_target_is_refused() -> None:

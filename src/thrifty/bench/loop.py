@@ -165,8 +165,9 @@ def _evolution(learner: str, moves: int) -> list[Row]:
 def shares_of_moves(experiment: ControlExperiment, moves: int) -> list[float]:
     """Return the percentage of the time in pieces of work that moved links, by interval.
 
-    Such a piece is an update as well, whose time is charged too. The first move, which may compile,
-    begins the first interval and is not counted.
+    A piece of work with news comes with its first record, so the time until that record is its own;
+    records behind it cost nothing. Such a piece is an update as well, whose time is charged too.
+    The first move, which may compile, begins the first interval and is not counted.
 
     Args:
         experiment: one whose networks move their links at the same updates.
@@ -174,20 +175,22 @@ def shares_of_moves(experiment: ControlExperiment, moves: int) -> list[float]:
     """
     shares: list[float] = []
     records = experiment.records()
-    taken = total = latest = 0.0
-    counted = -1
+    total = 0.0
+    counted, moved = -1, False
     while counted < moves:
         start = time.perf_counter()
         record = next(records)
         seconds = time.perf_counter() - start
-        if record is None or record["kind"] != "topology":
-            latest, total = seconds, total + seconds
-        elif latest:  # the first record of the piece before
-            taken, latest = latest, 0.0
-            if counted >= 0:
-                shares.append(100.0 * taken / total)
-            counted += 1
-            total = 0.0
+        total += seconds
+        if record is not None and record["kind"] == "topology":
+            if not moved:
+                if counted >= 0:
+                    shares.append(100.0 * seconds / total)
+                counted += 1
+                total = 0.0
+            moved = True
+        else:
+            moved = False
     return shares
 
 

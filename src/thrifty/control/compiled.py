@@ -34,7 +34,7 @@ from thrifty.control.sac_fused import ALPHA, sac_places, sac_update
 from thrifty.control.sparse_network import SparseNetwork
 from thrifty.control.td3 import TD3
 from thrifty.control.td3_fused import td3_places, td3_update
-from thrifty.engine import noise
+from thrifty.engine import loading, noise
 from thrifty.engine.forward import Perceptron
 from thrifty.engine.layout import Layer
 from thrifty.engine.optim import BETA1, BETA2, decay
@@ -61,12 +61,16 @@ class CompiledLearner:
 
     Raises:
         ValueError: the learner has layers or options that the engine lacks.
+        ImportError: compiled code cannot run in this process.
     """
 
     def __init__(self, learner: TD3 | SAC, columns: Columns, *, seed: int) -> None:
         lacking = unsupported(learner.config)
         if lacking:
             raise ValueError(f"the engine has no {lacking}: use backend=reference for it")
+        problem = loading.problem("thrifty.engine.executor")
+        if problem:
+            raise ImportError(f"the engine cannot be loaded ({problem}): use backend=reference")
         self.reference = learner
         self.name = learner.name
         self._columns, self._seed = columns, seed

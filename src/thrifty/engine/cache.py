@@ -2,11 +2,12 @@
 
 Numba's own cache looks at the time stamp of the one file that holds a function; here code comes
 from several files (the vector kernels are generated), so the folder's name is a digest of all of
-them, of the versions and of the instruction set. An installation need not be writable.
+them, of the versions and of the processor. An installation need not be writable.
 
-``THRIFTY_CACHE_DIR`` names another folder. Where none can be written the code is compiled anew in
-every process; where what it holds is damaged, once more. A temporary folder that somebody else
-could write into is not used: compiled code from there would run with the user's rights.
+``THRIFTY_CACHE_DIR`` names another folder. Where none can be written, or the disk is full, the code
+is compiled anew in every process; where what it holds is damaged, once more. A temporary folder
+that somebody else could write into is not used: compiled code from there would run with the user's
+rights.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.registry import cpu_target
 
 from thrifty.engine.isa import TARGET
 
@@ -38,7 +40,7 @@ _KEPT = 4  # folders of other versions, those used last
 def folder() -> Path | None:
     """Return the folder of compiled code, made if need be, or None where none can be written."""
     for root in _roots():
-        place = root / f"engine-{_digest()}"
+        place = root.absolute() / f"engine-{_digest()}"  # also where the process goes elsewhere
         try:
             place.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=place):
@@ -57,7 +59,12 @@ def entry(function: Callable[..., Any]) -> Any:
 
     Args:
         function: in Numba's language; it may call any other compiled function.
+
+    Returns:
+        the compiled function, or the function as it is where NUMBA_DISABLE_JIT is set.
     """
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return function
     place = folder()
     if place is None:
         return numba.njit(**COMPILE)(function)
@@ -68,6 +75,7 @@ def entry(function: Callable[..., Any]) -> Any:
     finally:
         numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
     _recompile_what_is_damaged(dispatcher)
+    _go_on_where_nothing_can_be_kept(dispatcher)
     return dispatcher
 
 
@@ -79,16 +87,24 @@ def announce(dispatcher: Any) -> bool:
 
     Returns:
         Whether it was said.
+
+    Raises:
+        ImportError: NUMBA_DISABLE_JIT is set.
     """
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        raise ImportError(
+            "NUMBA_DISABLE_JIT is set, and the engine is compiled code only: unset it"
+        )
     if dispatcher.overloads:
         return False
-    path = dispatcher.stats.cache_path
-    pattern = f"*.{dispatcher.py_func.__name__}-*.nbc"
+    path, function = dispatcher.stats.cache_path, dispatcher.py_func
+    # As Numba names its files; several modules have a forward.
+    pattern = f"{Path(function.__code__.co_filename).stem}.{function.__qualname__}-*.nbc"
     if path and any(Path(path).glob(pattern)):
         return False
     kept = f"kept in {path}" if path else "in every process: no cache folder can be written"
     print(
-        f"compiling the engine once for this processor ({TARGET.name}), about 15 s; {kept}",
+        f"compiling the engine once for this processor ({TARGET.name}), up to 15 s; {kept}",
         file=sys.stderr,
         flush=True,
     )
@@ -111,17 +127,37 @@ def _recompile_what_is_damaged(dispatcher: Any) -> None:
     kept.load_overload = load_or_forget
 
 
+def _go_on_where_nothing_can_be_kept(dispatcher: Any) -> None:
+    """Let a dispatcher work with what it has compiled where the disk is full, or over a quota."""
+    kept = dispatcher._cache
+    save = kept.save_overload
+
+    def save_or_say(signature: Any, compiled: Any) -> None:
+        try:
+            save(signature, compiled)
+        except OSError as error:
+            print(
+                f"compiled code cannot be kept in {kept.cache_path} ({error.strerror}): it will "
+                f"be compiled again; {_VARIABLE} names another folder",
+                file=sys.stderr,
+            )
+
+    kept.save_overload = save_or_say
+
+
 def _roots() -> list[Path]:
     named = os.environ.get(_VARIABLE)
     if named:
-        return [Path(named)]
+        return [Path(os.path.expanduser(named))]
     if sys.platform == "darwin":
         user = Path("~/Library/Caches")
     elif sys.platform == "win32":
         user = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
     else:
         user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    roots = [user.expanduser() / "thrifty"]
+    roots = []
+    with contextlib.suppress(RuntimeError):  # a user without a home, as in some containers
+        roots.append(user.expanduser() / "thrifty")
     if not hasattr(os, "getuid"):
         return [*roots, Path(tempfile.gettempdir()) / "thrifty"]
     temporary = Path(tempfile.gettempdir()) / f"thrifty-{os.getuid()}"
@@ -139,7 +175,9 @@ def _digest() -> str:
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.name.encode() + source.read_bytes())
     versions = [f"{p} {importlib.metadata.version(p)}" for p in ("numba", "llvmlite", "numpy")]
-    facts = (*versions, platform.python_version(), platform.machine(), TARGET.name)
+    # What code is compiled for: several kinds of processors may share a home folder.
+    processor = cpu_target.target_context.codegen().magic_tuple()
+    facts = (*versions, platform.python_version(), *processor, TARGET.name)
     digest.update("\n".join(facts).encode())
     return digest.hexdigest()[:16]
 

@@ -49,9 +49,8 @@ def choose() -> ISA:
     """
     import llvmlite.binding as llvm
 
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return TARGETS["generic"]
-    best = detect(dict(llvm.get_host_cpu_features()))
+    here = platform.machine().lower() in ("x86_64", "amd64")
+    best = detect(dict(llvm.get_host_cpu_features())) if here else "generic"
     order = list(TARGETS)
     forced = os.environ.get(_VARIABLE, "")
     if not forced:

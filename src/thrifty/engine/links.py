@@ -205,11 +205,22 @@ class LinkedModule(nn.Module):
         return torch.from_numpy(np.array(self.links.index))
 
     def set_extra_state(self, state: Any) -> None:
-        """Take over index arrays from ``load_state_dict``; the values are loaded before.
+        """Take over index arrays from ``load_state_dict``.
 
         Raises:
             ValueError: they are corrupted, or have another number of links.
         """
+        self.links = self._links_of(state)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        """Load a state whose index arrays are right; torch would load the values before them."""
+        if (state := state_dict.get(f"{prefix}_extra_state")) is not None:
+            self._links_of(state)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+    def _links_of(self, state: Any) -> Links:
         kind = type(self).__name__
         if not isinstance(state, Tensor):
             raise ValueError(f"the index array of a {kind} must be a tensor of int32")
@@ -219,7 +230,7 @@ class LinkedModule(nn.Module):
                 f"the state has {links.values} links and this {kind} {self.values.numel()}: "
                 "load it into a model compacted with a topology of the same size"
             )
-        self.links = links
+        return links
 
     def dense(self) -> list[tuple[str, nn.Module]]:
         """Return the masked modules of torch that this one stands for, with their names."""

@@ -48,7 +48,9 @@ def problem(module: str) -> str | None:
     try:
         import numba
 
+        if getattr(numba.config, "DISABLE_JIT", False):
+            return "NUMBA_DISABLE_JIT is set"
         import_module(module)
     except (ImportError, OSError) as error:  # OSError: a shared library of Numba's is missing
         return " ".join(str(error).split())
-    return "NUMBA_DISABLE_JIT is set" if getattr(numba.config, "DISABLE_JIT", False) else None
+    return None

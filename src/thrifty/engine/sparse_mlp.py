@@ -3,7 +3,7 @@
 The operation is float32 on the CPU, once differentiable, and pads the batch to a multiple of 64;
 large batches are shared by the threads that torch has.
 Its backward pass computes what is asked for and no more: a loss that only flows through a network
-costs no weight gradient there. What ReLU makes of a NaN is 0 here, and NaN in torch.
+costs no weight gradient there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from thrifty.engine import crew, perceptron
+from thrifty.engine.cache import announce
 from thrifty.engine.links import KIND, LinkedModule, Links, asked
 from thrifty.engine.vector import LANES
 
@@ -95,6 +96,7 @@ def _forward(
     tiles: list[Tensor],
     step: int,
 ) -> Tensor:
+    announce(perceptron.forward)
     y = torch.empty(*x.shape[:-1], links.outputs, **KIND)
 
     def part(number: int) -> None:

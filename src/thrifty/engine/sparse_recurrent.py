@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from thrifty.engine import recurrence
+from thrifty.engine.cache import announce
 from thrifty.engine.links import KIND, LinkedModule, Links, asked, is_plain
 from thrifty.engine.vector import LANES
 
@@ -103,6 +104,7 @@ def _forward(
     keep: bool,
 ) -> tuple[Tensor, ...]:
     """Run the cell; returns the states after every step [T, B, H] and the last ones [B, H]."""
+    announce(recurrence.forward)
     steps, batch, inputs = x.shape
     hidden = links.shapes[1].inputs
     lstm = kind == "LSTM"

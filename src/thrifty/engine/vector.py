@@ -96,6 +96,11 @@ def _positive(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     return builder.fcmp_ordered(">", value, zero())
 
 
+def _relu(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """Return what is not below 0, and so NaN as well: one instruction either way."""
+    return builder.select(builder.fcmp_ordered("<", value, zero()), zero(), value)
+
+
 @intrinsic
 def forward_row(
     typingctx: Any,
@@ -139,9 +144,7 @@ def forward_row(
             with builder.if_else(relu) as (with_relu, without):
                 with with_relu:
                     for lane, total in zip(lanes, sums, strict=True):
-                        value = builder.load(total)
-                        kept = builder.select(_positive(builder, value), value, zero())
-                        store(builder, kept, y, lane)
+                        store(builder, _relu(builder, builder.load(total)), y, lane)
                 with without:
                     for lane, total in zip(lanes, sums, strict=True):
                         store(builder, builder.load(total), y, lane)
@@ -224,13 +227,11 @@ def _horizontal(builder: ir.IRBuilder, vectors: list[ir.Value]) -> ir.Value:
         for a, b in pairs:
             size = len_of(a)
             groups = size // spread
-            total = size * (2 if b is not None else 1)
             low = [g * spread + i for g in range(groups) for i in range(half)]
             if b is not None:
                 low = low + [size + k for k in low]
             high = [k + half for k in low]
             second = b if b is not None else ir.Constant(a.type, ir.Undefined)
-            del total
             packed.append(
                 builder.fadd(_shuffle(builder, a, second, low), _shuffle(builder, a, second, high))
             )
