@@ -14,7 +14,9 @@ from thrifty.episodic import (
     tabular,
 )
 from thrifty.episodic.feature_learner import FeatureLSVI
+from thrifty.episodic.icvar_rm import ICVaRRM
 from thrifty.episodic.instances import river_swim, simplex
+from thrifty.episodic.max_wp import MaxWP
 from thrifty.episodic.rollout import Rollout
 from thrifty.episodic.simulator import new_simulator, next_state, starts, uniform
 from thrifty.episodic.ucbvi import UCBVI, theory_beta
@@ -115,6 +117,18 @@ def test_a_seed_that_is_none(seed) -> None:
     mdp = river_swim()
     with pytest.raises(ValueError, match="the seed must be an integer of at least 0"):
         run_episodes(mdp, UCBVI(mdp), 5, seed)
+
+
+@pytest.mark.parametrize(
+    "learner", [lambda mdp: ICVaRRM(mdp, risk_level=0.3), lambda mdp: MaxWP(mdp)]
+)
+def test_regret_of_the_mean_is_not_counted_for_who_weighs_risk(learner) -> None:
+    # The best policy for the worst case is far from the best on average: regret would grow for ever.
+    mdp = river_swim(S=3, H=5)
+    with pytest.raises(ValueError, match=r"weighs risk.* use thrifty\.episodic\.risk_rollout"):
+        run_episodes(mdp, learner(mdp), 5, 0)
+    neutral = ICVaRRM(mdp, risk_level=1.0)  # the CVaR of everything is the mean
+    assert run_episodes(mdp, neutral, 5, 0, progress=False).regret is not None
 
 
 def test_a_learner_of_other_sizes_is_refused() -> None:

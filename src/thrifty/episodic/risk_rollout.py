@@ -41,14 +41,17 @@ class RiskRollout(Rollout):
 def play_episodes(
     mdp: EpisodicMDP, learner: Learner, K: int, seed: int, operator: Operator
 ) -> EpisodeRun:
-    """Let a learner play K episodes.
+    """Let a learner that weighs risk play K episodes.
 
     Args:
         mdp: the truth.
         learner: made for it; goes on from where it is.
         K: episodes, at least 1.
         seed: of transitions and first states.
-        operator: of the objective.
+        operator: of the objective, by which regret is counted: ``iterated_cvar(0.1)``.
+
+    Returns:
+        Returns, exact regret of the objective up to each episode, and optimistic V_1, each [K].
 
     Raises:
         ValueError: K is no positive integer.

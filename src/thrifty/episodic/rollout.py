@@ -261,7 +261,7 @@ def run_episodes(
     *,
     progress: bool = True,
 ) -> EpisodeRun:
-    """Let a learner play K episodes.
+    """Let a learner of the expected return play K episodes.
 
     Args:
         mdp: a finite MDP, whose model gives the exact regret, or an environment seen by features.
@@ -273,7 +273,8 @@ def run_episodes(
 
     Raises:
         ValueError: K is no positive integer, a negative seed, something that is no MDP, or a
-            learner that was made for other sizes.
+            learner that was made for other sizes or weighs risk, whose regret is another one:
+            see :func:`~thrifty.episodic.risk_rollout.play_episodes`.
 
     Example:
         >>> from thrifty.episodic.instances import river_swim
@@ -285,6 +286,12 @@ def run_episodes(
     """
     check_episodes(K)
     check_seed(seed)
+    if getattr(learner, "risk_level", 1.0) < 1.0:
+        raise ValueError(
+            f"{learner.name} weighs risk, and run_episodes counts the regret of the mean: use "
+            "thrifty.episodic.risk_rollout.play_episodes with the operator of the objective, "
+            "iterated_cvar(risk_level) or worst_path of thrifty.episodic.cvar"
+        )
     rollout: Any
     if isinstance(mdp, EpisodicMDP):
         rollout = Rollout(mdp, learner, seed)  # type: ignore[arg-type]
