@@ -123,7 +123,7 @@ def test_a_seed_that_is_none(seed) -> None:
     "learner", [lambda mdp: ICVaRRM(mdp, risk_level=0.3), lambda mdp: MaxWP(mdp)]
 )
 def test_regret_of_the_mean_is_not_counted_for_who_weighs_risk(learner) -> None:
-    # The best policy for the worst case is far from the best on average: regret would grow for ever.
+    # Best in the worst cases need not be best on average: such regret would grow for ever.
     mdp = river_swim(S=3, H=5)
     with pytest.raises(ValueError, match=r"weighs risk.* use thrifty\.episodic\.risk_rollout"):
         run_episodes(mdp, learner(mdp), 5, 0)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from thrifty.scheduling import hidden, optimum
 from thrifty.scheduling.scenarios import Scenario, scenario
 
-
 _MEANINGS = {
     "optimum": "weighted packets per slot",
     "multiplier": "price of energy",
