@@ -302,6 +302,7 @@ def test_without_out_every_run_gets_a_folder_of_its_own(command: Command) -> Non
         ("list nothing", "no recipe begins with 'nothing': `thrifty list` names them all"),
         ("resume nothing", "nothing holds no run"),
         ("evaluate nothing", "nothing holds no run"),
+        ("evaluate file", "file is a file: name a run's folder; what agent.save wrote"),
         ("report nothing", "nothing"),
         ("report", "no run to report on"),
         ("bench nothing", "no benchmark 'nothing'; there are: compact, demo"),
