@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 
@@ -253,6 +253,21 @@ class EpisodeRun:
     """How often the learner planned anew."""
 
 
+@dataclass(frozen=True, eq=False)
+class JudgedRun(EpisodeRun):
+    """What K episodes on a known model brought: there is a regret."""
+
+    regret: Floats
+
+
+@overload
+def run_episodes(
+    mdp: EpisodicMDP, learner: Learner, K: int, seed: int, *, progress: bool = True
+) -> JudgedRun: ...
+@overload
+def run_episodes(
+    mdp: Environment, learner: FeatureLearner, K: int, seed: int, *, progress: bool = True
+) -> EpisodeRun: ...
 def run_episodes(
     mdp: EpisodicMDP | Environment,
     learner: Learner | FeatureLearner,
@@ -314,8 +329,9 @@ def run_episodes(
                 regrets[here] = block.regrets
             if advanced is not None:
                 advanced.update(advanced.task_ids[0], completed=rollout.episodes)
-    regret = np.cumsum(regrets) if isinstance(mdp, EpisodicMDP) else None
-    return EpisodeRun(returns, regret, values, learner.switches)
+    if isinstance(mdp, EpisodicMDP):
+        return JudgedRun(returns, np.cumsum(regrets), values, learner.switches)
+    return EpisodeRun(returns, None, values, learner.switches)
 
 
 def check_episodes(K: object) -> None:
