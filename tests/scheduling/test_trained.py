@@ -100,6 +100,8 @@ def test_a_stopped_run_acts_at_the_price_it_trains_at(tmp_path: Path) -> None:
 
 def test_a_policy_for_all_prices_takes_one(folder: Path) -> None:
     other = load_scheduler(folder, multiplier=1.25)
+    assert repr(other) == "TrainedScheduler('S1', RSD4 (credit per packet), price 1.25)"
+    assert repr(other.scenario) == "Scenario('S1', 4 flows, 1 hops, 4 channel states)"
     assert other.multiplier.tolist() == [1.25]
     usual = load_scheduler(folder)
     assert usual.multiplier != other.multiplier

@@ -72,6 +72,11 @@ class TrainedScheduler(PolicyScheduler):
             self.multiplier = _price(multiplier, self.scenario.hops)
         super().__init__(experiment.learner, self.multiplier)
 
+    def __repr__(self) -> str:
+        """Name the scenario, the algorithm and the price of energy at each node."""
+        price = _listed(self.multiplier, ".4g")
+        return f"{type(self).__name__}({self.scenario.name!r}, {self.name}, price {price})"
+
     def evaluate(
         self, episodes: int = 400, *, seed: int = 0, progress_bar: bool = False
     ) -> SchedulerEvaluation:
