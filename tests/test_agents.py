@@ -34,6 +34,11 @@ def test_a_callback_that_says_false_stops_and_resume_goes_on_exactly() -> None:
     assert len(parts) == len(notes)
 
 
+def test_an_agent_is_shown_by_its_environment_steps_and_sparsity() -> None:
+    agent = thrifty.TD3("Pendulum-v1", actor_sparsity=0.0, critic_sparsity=0.0, seed=0)
+    assert repr(agent) == "TD3('Pendulum-v1', 0 steps, sparsity 0.000)"
+
+
 def test_learning_in_parts_goes_on_counting() -> None:
     agent, notes = make(), Notes()
     assert agent.learn(100, notes) is agent

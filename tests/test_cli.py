@@ -131,6 +131,13 @@ def test_list_names_every_recipe_in_one_line(command: Command) -> None:
     assert "RLx2-TD3" in lines["rlx2.td3"]
 
 
+def test_list_names_the_recipes_of_one_paper(command: Command) -> None:
+    status, out, _ = command("list", "rsd4")
+    assert status == 0
+    assert {line.partition(".")[0] for line in out.splitlines()} == {"rsd4"}
+    assert command("list", "rsd4.s1")[1].startswith("rsd4.s1  Four users")
+
+
 def test_describe_shows_text_and_configuration(command: Command) -> None:
     status, out, _ = command("describe", "toy:count")
     assert status == 0
@@ -282,8 +289,10 @@ def test_without_out_every_run_gets_a_folder_of_its_own(command: Command) -> Non
         ("train rlx2.td3 --algorithm.actor.sparsity 1", "sparsity must lie in [0, 1), got 1.0"),
         ("train rlx2.td3 --algorithm.critic.sparsity -0.1", "sparsity must lie in [0, 1)"),
         ("train toy:count --out file/x", "file"),
+        ("list nothing", "no recipe begins with 'nothing': `thrifty list` names them all"),
         ("resume nothing", "nothing holds no run"),
         ("evaluate nothing", "nothing holds no run"),
+        ("evaluate file", "file is a file: name a run's folder; what agent.save wrote"),
         ("report nothing", "nothing"),
         ("report", "no run to report on"),
         ("bench nothing", "no benchmark 'nothing'; there are: compact, demo"),

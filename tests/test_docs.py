@@ -55,6 +55,8 @@ def test_the_python_of_a_page_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for code in blocks(page, "python"):
+        if "from transformers import" in code and importlib.util.find_spec("transformers") is None:
+            continue  # an extra: hf
         exec(compile(code, str(page), "exec"), {"__name__": page.stem})
 
 

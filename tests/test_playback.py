@@ -42,6 +42,15 @@ class Corridor(gym.Env[Any, Any]):
         return np.full((SIZE[1], SIZE[0], 3), self.steps % 256, np.uint8)
 
 
+class Blind(Corridor):
+    """As a first environment of one's own is: nothing in it is about drawing."""
+
+    metadata = {}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
 class Half:
     """A policy that answers 0.5, in a tuple as Stable-Baselines3 does if asked to."""
 
@@ -136,6 +145,15 @@ def test_what_cannot_be_drawn_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Corridor, "failure", None)
     monkeypatch.setattr(Corridor, "render", lambda self: None)
     with pytest.raises(ValueError, match="no render mode 'rgb_array'"):
+        record_episode(Half(in_tuple=False), name, path)
+    assert not path.exists()
+
+
+def test_an_environment_that_takes_no_render_mode_is_told_what_it_lacks(tmp_path: Path) -> None:
+    name = "thrifty-tests/Blind-v0"
+    gym.register(name, entry_point=Blind, max_episode_steps=8)
+    path = tmp_path / "episode.gif"
+    with pytest.raises(ValueError, match="Blind-v0 cannot be drawn: it takes no render_mode; an"):
         record_episode(Half(in_tuple=False), name, path)
     assert not path.exists()
 

@@ -47,6 +47,11 @@ def test_every_team_learns_and_predicts(name: str) -> None:
     assert team.evaluate(6) == result
 
 
+def test_a_team_is_shown_by_its_environment_steps_and_sparsity() -> None:
+    team = thrifty.VDN("matrix_game", sparsity=0.0, seed=0)
+    assert repr(team) == "VDN('matrix_game', 0 steps, sparsity 0.000)"
+
+
 def test_a_team_in_a_file_goes_on_exactly(tmp_path: Path) -> None:
     one, two = made(seed=3), made(seed=3)
     records: list[Any] = []

@@ -101,15 +101,20 @@ def _overview() -> str:
     return "\n".join(lines)
 
 
-def _list() -> int:
-    """Name all recipes, each with one line."""
+def _list(paper: Annotated[str, tyro.conf.arg(metavar="PAPER")] = "", /) -> int:
+    """Name all recipes, or those of one paper, each with one line.
+
+    Args:
+        paper: what their names begin with, such as rlx2; all if left out.
+    """
     from thrifty.runs.naming import names, resolve
 
-    known = names(_RECIPES)
-    width = max(map(len, known), default=0)
+    known = [name for name in names(_RECIPES) if name.startswith(paper)]
+    if not known:
+        raise ValueError(f"no recipe begins with {paper!r}: `thrifty list` names them all")
     for name in known:
         about = (inspect.getdoc(resolve(name, _RECIPES)) or "").split("\n\n")[0]
-        print(f"{name:<{width}}  {' '.join(about.split())}")
+        print(f"{name:<{max(map(len, known))}}  {' '.join(about.split())}")
     return 0
 
 
@@ -242,7 +247,6 @@ def _export(
     if not out.suffix:
         print(f"written: {export_language_model(run, out)}")
         return 0
-
     done = export_policy(run, out)
     share = done.size / done.dense_size
     print(f"written: {done.path}, {done.size:,} bytes ({share:.0%} of its dense weights)")

@@ -62,7 +62,17 @@ def record_episode(policy: Predicts, environment: str, path: Path, *, seed: int 
     if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         # MuJoCo would open a window, which cannot work here.
         os.environ.setdefault("MUJOCO_GL", "egl")
-    env = make_environment(environment, render_mode="rgb_array")
+    try:
+        with warnings.catch_warnings():  # what cannot be drawn is said below, once
+            warnings.filterwarnings("ignore", message=".*render_modes")
+            env = make_environment(environment, render_mode="rgb_array")
+    except TypeError as problem:
+        if "render_mode" not in str(problem):
+            raise
+        raise ValueError(
+            f"{environment} cannot be drawn: it takes no render_mode; an environment that is "
+            "filmed takes render_mode='rgb_array' and returns pictures from render()"
+        ) from None
     # Drawing is far slower than stepping, so only the pictures that are kept are drawn.
     longest = (env.spec and env.spec.max_episode_steps) or 1000
     every = -(-longest // _MOST_PICTURES)

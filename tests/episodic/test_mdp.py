@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from thrifty.episodic import EpisodicMDP, LinearMDP, tabular
 from thrifty.episodic.instances import simplex
+from thrifty.episodic.linear_mixture import one_hot
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -339,6 +340,14 @@ def test_regression_on_exact_expectations_recovers_them(seed: int, d: int, S: in
         fitted = np.linalg.lstsq(phi, expected, rcond=None)[0]
         assert_allclose(phi @ fitted, expected, rtol=0, atol=1e-10)
         assert np.linalg.norm(mdp.mu[h] @ f) <= np.sqrt(d) * np.abs(f).max() * (1 + 1e-12)
+
+
+def test_a_model_is_shown_by_its_name_and_sizes() -> None:
+    mdp = EpisodicMDP.from_arrays(np.full((3, 2, 3), 1 / 3), np.zeros((3, 2)), horizon=5)
+    assert repr(mdp) == "EpisodicMDP('mdp', H=5, S=3, A=2)"
+    # One feature for every state and action.
+    assert repr(tabular(mdp)) == "LinearMDP('mdp', H=5, S=3, A=2, d=6)"
+    assert repr(one_hot(mdp)) == "LinearMixtureMDP('mdp', H=5, S=3, A=2, d=18)"
 
 
 def test_the_package_needs_neither_torch_nor_gymnasium() -> None:

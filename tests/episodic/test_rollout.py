@@ -14,8 +14,10 @@ from thrifty.episodic import (
     tabular,
 )
 from thrifty.episodic.feature_learner import FeatureLSVI
+from thrifty.episodic.icvar_rm import ICVaRRM
 from thrifty.episodic.instances import river_swim, simplex
-from thrifty.episodic.rollout import Rollout
+from thrifty.episodic.max_wp import MaxWP
+from thrifty.episodic.rollout import JudgedRun, Rollout
 from thrifty.episodic.simulator import new_simulator, next_state, starts, uniform
 from thrifty.episodic.ucbvi import UCBVI, theory_beta
 
@@ -88,8 +90,7 @@ def test_run_episodes_is_reproducible_and_resumable() -> None:
     one = run_episodes(mdp, LSVIUCB(mdp), 500, 1, progress=False)
     two = run_episodes(mdp, LSVIUCB(mdp), 500, 1, progress=True)
     other = run_episodes(mdp, LSVIUCB(mdp), 500, 2, progress=False)
-    assert one.regret is not None
-    assert other.regret is not None
+    assert isinstance(one, JudgedRun)  # whose regret is never None, for a type checker as well
     assert_array_equal(one.regret, two.regret)
     assert not np.array_equal(one.returns, other.returns)
     assert one.regret.shape == one.values.shape == (500,)
@@ -99,6 +100,7 @@ def test_run_episodes_is_reproducible_and_resumable() -> None:
 def test_without_a_model_there_is_no_regret() -> None:
     environment = LatentMDP(3, 2, 3, np.random.default_rng(0))
     run = run_episodes(environment, FeatureLSVI(environment), 20, 0, progress=False)
+    assert not isinstance(run, JudgedRun)
     assert run.regret is None
     assert run.returns.shape == (20,)
 
@@ -115,6 +117,18 @@ def test_a_seed_that_is_none(seed) -> None:
     mdp = river_swim()
     with pytest.raises(ValueError, match="the seed must be an integer of at least 0"):
         run_episodes(mdp, UCBVI(mdp), 5, seed)
+
+
+@pytest.mark.parametrize(
+    "learner", [lambda mdp: ICVaRRM(mdp, risk_level=0.3), lambda mdp: MaxWP(mdp)]
+)
+def test_regret_of_the_mean_is_not_counted_for_who_weighs_risk(learner) -> None:
+    # Best in the worst cases need not be best on average: such regret would grow for ever.
+    mdp = river_swim(S=3, H=5)
+    with pytest.raises(ValueError, match=r"weighs risk.* use thrifty\.episodic\.risk_rollout"):
+        run_episodes(mdp, learner(mdp), 5, 0)
+    neutral = ICVaRRM(mdp, risk_level=1.0)  # the CVaR of everything is the mean
+    assert run_episodes(mdp, neutral, 5, 0, progress=False).regret is not None
 
 
 def test_a_learner_of_other_sizes_is_refused() -> None:

@@ -221,3 +221,14 @@ def test_other_runs_show_states_and_actions(run: Path, config: object) -> None:
     assert Session(run, "ann").view()["scene"] == {"kind": "steps"}
     (run / "config.json").unlink()  # a folder that a script of one's own asks in
     assert Session(run, "ann").view()["scene"] == {"kind": "steps"}
+
+
+@pytest.mark.parametrize("algorithm", [{"kind": "icvar_l"}, {"annotator": "simulated"}])
+def test_a_run_that_asks_nobody_is_refused(tmp_path: Path, algorithm: dict[str, str]) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"config": {"algorithm": algorithm}}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"asks nobody: .*--annotator person"):
+        Session(tmp_path, "ann")
+    asking = {"config": {"algorithm": {"annotator": "person"}}}  # and has not asked yet
+    config.write_text(json.dumps(asking), encoding="utf-8")
+    assert Session(tmp_path, "ann").view()["asked"] == 0

@@ -64,6 +64,11 @@ CAPTIONS = (
 )
 
 
+def test_a_run_too_short_for_records_of_training_has_no_empty_section(trained: Make) -> None:
+    assert "<h2>Training</h2>" not in page(trained("sd3", evaluate_every=0, record_every=1000))
+    assert "<h2>Training</h2>" in page(trained("sd3", seed=1))
+
+
 @pytest.mark.parametrize("recipe", ["s1", "s2", "s5"])
 def test_a_page_of_one_run(recipe: str, trained: Make) -> None:
     folder = trained(recipe)

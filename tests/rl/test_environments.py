@@ -363,6 +363,15 @@ def test_unknown_environments_are_refused_by_name(name: str) -> None:
         Environments(name)
 
 
+def test_an_unknown_environment_is_perhaps_registered_by_a_module_of_ones_own() -> None:
+    with pytest.raises(ValueError, match="One of your own is MODULE:NoSuchTask-v0, with"):
+        Environments("NoSuchTask-v0")
+    for known in ("Pendulum-v99", "toy_environments:NoSuchTask-v0"):
+        with pytest.raises(ValueError, match="cannot make environment") as told:
+            Environments(known)
+        assert "MODULE" not in str(told.value)
+
+
 def test_several_copies_of_an_instance_are_refused() -> None:
     with pytest.raises(ValueError, match="an id or a function"):
         Environments(Count(), count=2)

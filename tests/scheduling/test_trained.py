@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from thrifty.agents import TrainedScheduler, load_run_policy, load_scheduler
+from thrifty.agents.scheduler import SchedulerEvaluation
 from thrifty.cli import main
 from thrifty.recipes import rlx2, rsd4
 from thrifty.runs import Run, execute
@@ -99,6 +100,8 @@ def test_a_stopped_run_acts_at_the_price_it_trains_at(tmp_path: Path) -> None:
 
 def test_a_policy_for_all_prices_takes_one(folder: Path) -> None:
     other = load_scheduler(folder, multiplier=1.25)
+    assert repr(other) == "TrainedScheduler('S1', RSD4 (credit per packet), price 1.25)"
+    assert repr(other.scenario) == "Scenario('S1', 4 flows, 1 hops, 4 channel states)"
     assert other.multiplier.tolist() == [1.25]
     usual = load_scheduler(folder)
     assert usual.multiplier != other.multiplier
@@ -177,6 +180,16 @@ def test_where_nothing_is_sent_there_is_nothing_to_compare() -> None:
         scheduler.evaluate(0)
 
 
+@pytest.mark.parametrize(
+    ("energy", "said"),
+    [(24.4, "budget 10, exceeded by 144 %;"), (10.05, "budget 10;"), (9.0, "budget 10;")],
+)
+def test_a_budget_that_is_not_kept_is_told(folder: Path, energy: float, said: str) -> None:
+    # 24.4 of 10 is 144 % more; up to one per cent is what calibration is asked for.
+    found = SchedulerEvaluation(20, 14.9, [energy], 18.4, 0.8, 0.004, [0.1, 0.2, 0.3, 0.4])
+    assert f" a slot, {said} price of energy " in load_scheduler(folder).told(found)
+
+
 def test_the_command_line_evaluates_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(folder), "--episodes", "3", "--seed", "4"]) == 0
     out = capsys.readouterr().out
@@ -186,7 +199,9 @@ def test_the_command_line_evaluates_it(folder: Path, capsys: pytest.CaptureFixtu
     first, second, third, fourth, fifth = out.splitlines()
     assert first == "S1: RSD4 (credit per packet), 3 episodes of 100 slots"
     assert second == f"throughput {found.throughput:.3f} a slot, weighted"
-    assert third.startswith(f"energy {found.energy[0]:.3f} a slot, budget 10; multiplier ")
+    over = round(100 * (found.energy[0] / 10 - 1))
+    exceeded = f", exceeded by {over} %" if over >= 1 else ""
+    assert third.startswith(f"energy {found.energy[0]:.3f} a slot, budget 10{exceeded}; price of ")
     assert third.endswith("(calibrated)")
     assert fourth.startswith(f"{100 * found.of_optimum:.2f} % of the exact optimum at that energy")
     assert fifth.startswith("deadlines missed, % of each user's packets: ")

@@ -61,7 +61,9 @@ class Agent:
         self._experiment = ControlExperiment(config, seed, env)
         self._generator = torch.Generator().manual_seed(seed)  # of predictions, not of training
 
-    # ------------------------------------------------------------------ using it
+    def __repr__(self) -> str:
+        told = f"{self.num_timesteps} steps, sparsity {self.sparsity['all']:.3f}"
+        return f"{type(self).__name__}({self.environment!r}, {told})"
 
     def learn(
         self,
@@ -237,8 +239,6 @@ class Agent:
             return self._experiment.learner
         self._learner_is_out = True
         return compiled.lend()
-
-    # ------------------------------------------------------------------ files
 
     def save(self, path: Path | str) -> Path:
         """Write the whole agent (replay and running episode included) to one file, atomically.

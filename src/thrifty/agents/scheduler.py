@@ -72,6 +72,11 @@ class TrainedScheduler(PolicyScheduler):
             self.multiplier = _price(multiplier, self.scenario.hops)
         super().__init__(experiment.learner, self.multiplier)
 
+    def __repr__(self) -> str:
+        """Name the scenario, the algorithm and the price of energy at each node."""
+        price = _listed(self.multiplier, ".4g")
+        return f"{type(self).__name__}({self.scenario.name!r}, {self.name}, price {price})"
+
     def evaluate(
         self, episodes: int = 400, *, seed: int = 0, progress_bar: bool = False
     ) -> SchedulerEvaluation:
@@ -118,12 +123,16 @@ class TrainedScheduler(PolicyScheduler):
         """Return an evaluation in words, for the command line."""
         found, nodes = evaluation, " of each node" if self.scenario.hops > 1 else ""
         calibrated = "calibrated" if self.calibrated else "not calibrated: the run is not finished"
+        spent = [(one, e_0) for one, e_0 in zip(found.energy, self.budget, strict=True) if e_0 > 0]
+        over = max((one / e_0 - 1.0 for one, e_0 in spent), default=0.0)
+        exceeded = f", exceeded by {100 * over:.0f} %" if over >= 0.01 else ""
         return "\n".join(
             [
                 f"{self.scenario.name}: {self.name}, {found.episodes} episodes of 100 slots",
                 f"throughput {found.throughput:.3f} a slot, weighted",
                 f"energy{nodes} {_listed(found.energy, '.3f')} a slot, budget "
-                f"{_listed(self.budget, 'g')}; multiplier {_listed(self.multiplier, '.4g')} "
+                f"{_listed(self.budget, 'g')}{exceeded}; "
+                f"price of energy {_listed(self.multiplier, '.4g')} "
                 f"({calibrated})",
                 f"{100 * found.of_optimum:.2f} % of the exact optimum at that energy, "
                 f"{found.optimum:.3f} (standard error {100 * found.error:.2f} %)",

@@ -40,7 +40,10 @@ def load_run_policy(directory: Path | str) -> Agent | TeamAgent | TrainedSchedul
         team._experiment.step = state["step"]
         return team
     if not isinstance(config, ControlConfig):
-        raise ValueError(f"{directory} is a run of {run.recipe}, which has no policy to play")
+        raise ValueError(
+            f"{directory} is a run of {run.recipe}, which has no policy to play: "
+            f"`thrifty report {directory}` shows what was learned"
+        )
     kind = TD3 if isinstance(config.algorithm, TD3Config) else SAC
     config = dataclasses.replace(config, backend="reference")
     agent: Agent = kind.over(config.environment, config, run.seed)
@@ -82,6 +85,11 @@ def _scheduler(config: SchedulingConfig, run: Run, state: Any, multiplier: Any) 
 
 
 def _stored(directory: Path | str) -> tuple[Run, Any]:
+    if Path(directory).is_file():
+        raise ValueError(
+            f"{directory} is a file: name a run's folder; what agent.save wrote is played in "
+            "Python, thrifty.TD3.load(file).evaluate()"
+        )
     run = read_run(directory, "thrifty.recipes")
     checkpoint = read_checkpoint(directory)
     if checkpoint is None:

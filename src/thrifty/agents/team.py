@@ -68,6 +68,10 @@ class TeamAgent:
         self._experiment = TeamExperiment(config, seed, None if isinstance(env, str) else env)
         self._rng = np.random.default_rng(seed)  # of predictions, not of training
 
+    def __repr__(self) -> str:
+        told = f"{self.num_timesteps} steps, sparsity {self.sparsity:.3f}"
+        return f"{type(self).__name__}({self.environment!r}, {told})"
+
     # ------------------------------------------------------------------ using it
 
     def learn(

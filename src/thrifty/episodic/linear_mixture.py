@@ -21,7 +21,7 @@ from thrifty.episodic.mdp import EpisodicMDP, Floats, Initial, once, stages
 _TOLERANCE = 1e-12
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class LinearMixtureMDP(EpisodicMDP):
     """A linear-mixture MDP; :meth:`from_parts` and :meth:`from_kernels` make its table P.
 

@@ -33,6 +33,7 @@ class MaxWP(CountingLearner):
     """
 
     name = "max_wp"
+    risk_level = 0.0  # the limit of the iterated CVaR
 
     def __init__(self, mdp: EpisodicMDP, *, pooled: bool = True) -> None:
         super().__init__(mdp, pooled=pooled, on_support=True)

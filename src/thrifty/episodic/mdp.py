@@ -30,7 +30,7 @@ _SUM_TOLERANCE = 1e-9  # of a row of P, given by people as decimal fractions
 _LINEAR_TOLERANCE = 1e-12  # of what is computed from phi, mu and theta
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class EpisodicMDP:
     """An episodic MDP as tables. :meth:`from_arrays` broadcasts and converts; this only checks.
 
@@ -67,6 +67,12 @@ class EpisodicMDP:
         _check_probabilities(once(self.P))
         _check_rewards(once(self.r))
         object.__setattr__(self, "initial", _checked_initial(self.initial, self.S))
+
+    def __repr__(self) -> str:
+        """Name it and its sizes; the tables themselves would fill the screen."""
+        sizes = {size: getattr(self, size) for size in "HSAd" if hasattr(self, size)}
+        told = "".join(f", {size}={number}" for size, number in sizes.items())
+        return f"{type(self).__name__}({self.name!r}{told})"
 
     @classmethod
     def from_arrays(
@@ -183,7 +189,7 @@ class EpisodicMDP:
         return self.H * low + (high - low) * value
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class LinearMDP(EpisodicMDP):
     """A linear MDP: P = phi mu and r = phi theta. :meth:`from_parts` makes the tables from these.
 

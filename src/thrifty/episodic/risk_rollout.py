@@ -10,7 +10,7 @@ import numpy as np
 
 from thrifty.episodic.mdp import EpisodicMDP, Floats
 from thrifty.episodic.planning import Operator, evaluate, optimal
-from thrifty.episodic.rollout import EpisodeRun, Learner, Rollout, check_episodes
+from thrifty.episodic.rollout import JudgedRun, Learner, Rollout, check_episodes
 
 
 class RiskRollout(Rollout):
@@ -40,15 +40,18 @@ class RiskRollout(Rollout):
 
 def play_episodes(
     mdp: EpisodicMDP, learner: Learner, K: int, seed: int, operator: Operator
-) -> EpisodeRun:
-    """Let a learner play K episodes.
+) -> JudgedRun:
+    """Let a learner that weighs risk play K episodes.
 
     Args:
         mdp: the truth.
         learner: made for it; goes on from where it is.
         K: episodes, at least 1.
         seed: of transitions and first states.
-        operator: of the objective.
+        operator: of the objective, by which regret is counted: ``iterated_cvar(0.1)``.
+
+    Returns:
+        Returns, exact regret of the objective up to each episode, and optimistic V_1, each [K].
 
     Raises:
         ValueError: K is no positive integer.
@@ -62,4 +65,4 @@ def play_episodes(
         here = slice(first, rollout.episodes)
         assert block.regrets is not None, "the model is known"
         returns[here], values[here], regrets[here] = block.returns, block.values, block.regrets
-    return EpisodeRun(returns, np.cumsum(regrets), values, learner.switches)
+    return JudgedRun(returns, np.cumsum(regrets), values, learner.switches)

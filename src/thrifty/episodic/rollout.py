@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 
@@ -253,6 +253,21 @@ class EpisodeRun:
     """How often the learner planned anew."""
 
 
+@dataclass(frozen=True, eq=False)
+class JudgedRun(EpisodeRun):
+    """What K episodes on a known model brought: there is a regret."""
+
+    regret: Floats
+
+
+@overload
+def run_episodes(
+    mdp: EpisodicMDP, learner: Learner, K: int, seed: int, *, progress: bool = True
+) -> JudgedRun: ...
+@overload
+def run_episodes(
+    mdp: Environment, learner: FeatureLearner, K: int, seed: int, *, progress: bool = True
+) -> EpisodeRun: ...
 def run_episodes(
     mdp: EpisodicMDP | Environment,
     learner: Learner | FeatureLearner,
@@ -261,7 +276,7 @@ def run_episodes(
     *,
     progress: bool = True,
 ) -> EpisodeRun:
-    """Let a learner play K episodes.
+    """Let a learner of the expected return play K episodes.
 
     Args:
         mdp: a finite MDP, whose model gives the exact regret, or an environment seen by features.
@@ -273,7 +288,8 @@ def run_episodes(
 
     Raises:
         ValueError: K is no positive integer, a negative seed, something that is no MDP, or a
-            learner that was made for other sizes.
+            learner that was made for other sizes or weighs risk, whose regret is another one:
+            see :func:`~thrifty.episodic.risk_rollout.play_episodes`.
 
     Example:
         >>> from thrifty.episodic.instances import river_swim
@@ -285,6 +301,12 @@ def run_episodes(
     """
     check_episodes(K)
     check_seed(seed)
+    if getattr(learner, "risk_level", 1.0) < 1.0:
+        raise ValueError(
+            f"{learner.name} weighs risk, and run_episodes counts the regret of the mean: use "
+            "thrifty.episodic.risk_rollout.play_episodes with the operator of the objective, "
+            "iterated_cvar(risk_level) or worst_path of thrifty.episodic.cvar"
+        )
     rollout: Any
     if isinstance(mdp, EpisodicMDP):
         rollout = Rollout(mdp, learner, seed)  # type: ignore[arg-type]
@@ -307,8 +329,9 @@ def run_episodes(
                 regrets[here] = block.regrets
             if advanced is not None:
                 advanced.update(advanced.task_ids[0], completed=rollout.episodes)
-    regret = np.cumsum(regrets) if isinstance(mdp, EpisodicMDP) else None
-    return EpisodeRun(returns, regret, values, learner.switches)
+    if isinstance(mdp, EpisodicMDP):
+        return JudgedRun(returns, np.cumsum(regrets), values, learner.switches)
+    return EpisodeRun(returns, None, values, learner.switches)
 
 
 def check_episodes(K: object) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from thrifty.episodic.label_folder import LABELS, QUERIES, LabelFolder
 from thrifty.episodic.preferences import Answer, Clip, Label, Query, Side, standing
 from thrifty.labelling.scene import scene_of
-from thrifty.runs.store import CONFIG, DONE
+from thrifty.runs.store import CONFIG, DONE, read_config
 
 _LONGEST_NAME = 64
 _SIDED = ("left", "right", "catastrophe left", "catastrophe right")
@@ -51,12 +52,18 @@ class Session:
         annotator: the name that the answers are stored under, 1 to 64 printable characters.
 
     Raises:
-        ValueError: the folder holds no run, a file of it is damaged, or the name does not do.
+        ValueError: the folder holds no run or one that asks nobody, a file of it is damaged, or
+            the name does not do.
     """
 
     def __init__(self, folder: Path, annotator: str) -> None:
         if not (folder / CONFIG).exists() and not (folder / QUERIES).exists():
             raise ValueError(f"{folder} holds no run: name the folder of `thrifty train --out`")
+        if not (folder / QUERIES).exists() and not _asks(read_config(folder)):
+            raise ValueError(
+                f"{folder} asks nobody: `thrifty train icvar.hf_lava --annotator person` makes a "
+                "run that does"
+            )
         if not annotator.strip() or not annotator.isprintable() or len(annotator) > _LONGEST_NAME:
             raise ValueError(
                 f"an annotator's name has 1 to {_LONGEST_NAME} printable characters: {annotator!r}"
@@ -158,6 +165,13 @@ class Session:
             "left": _steps(clips[left]),
             "right": _steps(clips[right]),
         }
+
+
+def _asks(document: Mapping[str, Any]) -> bool:
+    """Whether a run that has asked nothing so far will."""
+    config = document.get("config")
+    algorithm = config.get("algorithm") if isinstance(config, dict) else None
+    return not isinstance(algorithm, dict) or algorithm.get("annotator") == "person"
 
 
 def _steps(clip: Clip) -> dict[str, Any]:

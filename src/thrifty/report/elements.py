@@ -165,8 +165,10 @@ def folded(summary: str, content: str, *, opened: bool = False) -> str:
 
 
 def section(heading: str, *content: str) -> str:
-    """A headed section of finished HTML."""
+    """A headed section of finished HTML; nothing where there is none."""
     inside = "\n".join(part for part in content if part)
+    if not inside:
+        return ""
     return f"<section><h2>{text(heading)}</h2>\n{inside}</section>"
 
 

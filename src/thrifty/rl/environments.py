@@ -54,7 +54,10 @@ def make_environment(source: Source, **options: Any) -> gym.Env[Any, Any]:
     try:
         return gym.make(source, **options)
     except gym.error.Error as problem:
-        raise ValueError(f"cannot make environment {source!r}: {problem}") from problem
+        unknown = isinstance(problem, gym.error.NameNotFound | gym.error.NamespaceNotFound)
+        own = f" One of your own is MODULE:{source}, with the module that registers it."
+        remedy = own if unknown and source and ":" not in source else ""
+        raise ValueError(f"cannot make environment {source!r}: {problem}{remedy}") from problem
     except ModuleNotFoundError as problem:
         raise ValueError(
             f"environment {source!r} needs a module that is not installed: {problem}"

@@ -46,7 +46,7 @@ _MOST_ATTEMPTS = 100_000
 _STRONGEST = 1e30  # attenuation that probabilities and prices can be computed with
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Scenario:
     """One scheduling problem.
 
@@ -75,6 +75,11 @@ class Scenario:
     budget: Any = None
     law: SuccessLaw = dataclasses.field(default_factory=TanhLaw)
     hidden: bool = False
+
+    def __repr__(self) -> str:
+        """Name it and its sizes; the arrays themselves would fill the screen."""
+        sizes = f"{self.flows} flows, {self.hops} hops, {self.channel.states} channel states"
+        return f"Scenario({self.name!r}, {sizes})"
 
     def __post_init__(self) -> None:
         weights = np.asarray(self.weights, dtype=np.float64)

@@ -15,6 +15,14 @@ from numpy.typing import NDArray
 from thrifty.scheduling import hidden, optimum
 from thrifty.scheduling.scenarios import Scenario, scenario
 
+_MEANINGS = {
+    "optimum": "weighted packets per slot",
+    "multiplier": "price of energy",
+    "energy": "per slot",
+    "slack": "of the budget, not spent",
+    "hidden_at_most": "weighted packets per slot, who sees the channel one slot late",
+}
+
 
 def answer(name: str, budget: str | None) -> dict[str, Any]:
     """Return what the verb prints as JSON: one optimum, or ``{"frontier": [...]}``.
@@ -54,9 +62,9 @@ def shown(content: dict[str, Any], *, as_json: bool) -> str:
     if as_json:
         return json.dumps(content, indent=2)
     if "frontier" not in content:
-        keys = [key for key in content if key not in ("scenario", "budget")]
-        width = max(map(len, keys))
-        lines = [f"{key:<{width}} {_number(content[key])}" for key in keys]
+        told = {key: _number(content[key]) for key in content if key in _MEANINGS}
+        width, digits = max(map(len, told)), max(map(len, told.values()))
+        lines = [f"{key:<{width}} {one:<{digits}}  {_MEANINGS[key]}" for key, one in told.items()]
         return "\n".join([f"{content['scenario']}, budget {_number(content['budget'])}", *lines])
     width = max(len(_number(one["budget"])) for one in content["frontier"]) + 2
     head = f"{'budget':>{width}}{'optimum':>12}  multiplier"
@@ -65,7 +73,8 @@ def shown(content: dict[str, Any], *, as_json: bool) -> str:
         f"{_number(one['multiplier'])}"
         for one in content["frontier"]
     ]
-    return "\n".join([f"{content['scenario']}: energy per slot against throughput", head, *lines])
+    about = "most weighted packets per slot for a budget of energy per slot, and its price"
+    return "\n".join([f"{content['scenario']}: {about}", head, *lines])
 
 
 def _number(value: float | list[float]) -> str:
