@@ -121,6 +121,18 @@ def test_what_a_part_is_worth_is_said_beside_the_whole(script: Script) -> None:
     assert line.startswith("- S1, points of % beside RSD4's 99.00: without softmax -2.50, ")
 
 
+def test_a_budget_that_the_anchor_missed_is_told(script: Script) -> None:
+    module = script("summarise")
+    near, far = (
+        row("ppo", "S5", 0, 6.2, 3.0),
+        {**row("ppo", "S5", 1, 6.2, 3.1), "off_budget": "0.04"},
+    )
+    (line,) = [one for one in module.unmet([near, far]) if one]
+    assert "S5" in line
+    assert "on 1 of 2 seeds, by 4.0 % at most" in line
+    assert module.unmet([near]) == []
+
+
 def test_the_anchor_keeps_the_factors_that_came_closest(script: Script) -> None:
     pytest.importorskip("sb3_contrib")
     module = script("recurrent_ppo")

@@ -317,6 +317,21 @@ def ablated(rows: list[Row]) -> list[str]:
     return [*text, ""]
 
 
+def unmet(ppo: list[Row]) -> list[str]:
+    """Return in words where RecurrentPPO did not meet the budget."""
+    text = []
+    for name in SCENARIOS:
+        missed = [float(row["off_budget"]) for row in of(ppo, "ppo", name)]
+        wide = [one for one in missed if one > BAND]
+        if wide:
+            text.append(
+                f"- {name}: RecurrentPPO misses the budget by more than {100 * BAND:g} % on "
+                f"{len(wide)} of {len(missed)} seeds, by {100 * max(wide):.1f} % at most: no "
+                "factors of up to 25 tried bring all nodes closer."
+            )
+    return [*text, ""] if text else []
+
+
 def planned(rules: list[Row], name: str) -> str:
     """Return what a planner reaches that estimates channels and arrivals, in words."""
     own = [row for row in rules if row["scenario"] == name]
@@ -343,6 +358,7 @@ def main() -> None:
     spent = f" Processor hours of all trainings: {hours:.2f}." if hours else ""
     text = ["# RSD4: what our runs say", "", f"Hardware: {machine}.{spent}", ""]
     text += [*table([*rows, *ppo], anchors), *plainly(rows, anchors, rules), *ablated(rows)]
+    text += unmet(ppo)
     text += beside(rules, rows) if rules else []
     for name in SCENARIOS:
         own = [row for row in rows if row["scenario"] == name]
