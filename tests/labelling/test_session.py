@@ -215,7 +215,7 @@ def test_a_scene_follows_the_sizes_in_the_configuration(run: Path) -> None:
     assert (scene["rows"], scene["columns"], scene["goal"]) == (5, 4, [3])
 
 
-@pytest.mark.parametrize("config", [None, {}, {"instance": "x"}, {"instance": {"kind": "chain"}}])
+@pytest.mark.parametrize("config", [{}, {"instance": "x"}, {"instance": {"kind": "chain"}}])
 def test_other_runs_show_states_and_actions(run: Path, config: object) -> None:
     (run / "config.json").write_text(json.dumps({"config": config}))
     assert Session(run, "ann").view()["scene"] == {"kind": "steps"}

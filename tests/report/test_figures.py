@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from typing import Any
 from xml.etree import ElementTree
@@ -165,7 +166,18 @@ def test_svg_is_well_formed_and_self_contained(make_run: MakeRun) -> None:
         assert "<style" not in svg  # it would hold for the whole page
         assert svg == figures.inline_svg(draw(run), f"figure-{index}", 'a "quoted" <name>')
     assert dict(matplotlib.rcParams) == before
-    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_figures_leave_pyplot_to_the_user() -> None:
+    code = """
+import sys
+from thrifty.report import figures
+figure, axes = figures.panel(3.0)
+axes.plot([0, 1])
+figures.inline_svg(figure, "one", "a line")
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_legends_stand_outside_the_axes(make_run: MakeRun) -> None:
