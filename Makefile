@@ -33,11 +33,11 @@ $(VENV)/.core: $(INPUTS) $(VENV)/.torch
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.core
-	$(INSTALL) '.[test,sb3,hf,tensorboard,marl,browser,ray,slurm,optuna,docs]'
+	$(INSTALL) '.[test,sb3,rsd4,hf,tensorboard,marl,browser,ray,slurm,optuna,docs]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
-	$(INSTALL) '.[test,sb3,hf,tensorboard,marl,browser,ray,slurm,optuna,docs,dev]'
+	$(INSTALL) '.[test,sb3,rsd4,hf,tensorboard,marl,browser,ray,slurm,optuna,docs,dev]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.core

@@ -16,8 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from thrifty import cli
-
 # An experiment that counts; `speed` is its pause per step, at `fails_at` it gives up.
 TOY = '''
 from __future__ import annotations
@@ -84,9 +82,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_words: Command) -> Command:
     """Run a command line in an empty folder; returns exit status, stdout, stderr."""
     modules, work = tmp_path / "modules", tmp_path / "work"
     modules.mkdir()
@@ -97,13 +93,7 @@ def command(
     monkeypatch.delitem(sys.modules, "toy", raising=False)
     monkeypatch.delenv("THRIFTY_DEBUG", raising=False)
     monkeypatch.chdir(work)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        status = cli.main(words)
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run
+    return run_words
 
 
 def plain(text: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thrifty import bench, cli, sparse_policy
+from thrifty import bench, sparse_policy
 from thrifty.agents.stored import load_run_policy
 from thrifty.bench.schema import Row
 
@@ -25,19 +25,11 @@ SMALL = [
 
 
 @pytest.fixture
-def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_words: Command) -> Command:
     """Run a command line in an empty folder; returns exit status, stdout, stderr."""
     monkeypatch.syspath_prepend(tmp_path)  # what main adds to sys.path is taken away with it
     monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        status = cli.main(words)
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run
+    return run_words
 
 
 def test_bench_prints_and_writes(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,9 @@
 It sees all users at once and gives all energies at once. The price of energy starts at the exact
 optimum's and moves after every rollout to meet the budget. Afterwards a factor on the energies of
 each node is calibrated on as many episodes with training seeds as our agents' prices, and it is
-tested once like them. An energy is at most 1: where a node's energies stop growing with its factor,
-the budget cannot be met at all nodes, and the factors that come closest are kept. Its settings are
-those of SETTINGS that brought most on seed 100 of S1 and S5, 4 minutes each. Writes
-recurrent_ppo.csv, or recurrent_ppo_settings.csv. Needs the extra rsd4 (sb3-contrib).
+tested once like them; where no factors tried meet the budget at all nodes, the closest are kept.
+Its settings are those of SETTINGS that brought most on seed 100 of S1 and S5, 4 minutes each.
+Writes recurrent_ppo.csv, or recurrent_ppo_settings.csv. Needs the extra rsd4 (sb3-contrib).
 """
 
 from __future__ import annotations

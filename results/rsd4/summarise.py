@@ -326,8 +326,8 @@ def unmet(ppo: list[Row]) -> list[str]:
         if wide:
             text.append(
                 f"- {name}: RecurrentPPO misses the budget by more than {100 * BAND:g} % on "
-                f"{len(wide)} of {len(missed)} seeds, by {100 * max(wide):.1f} % at most: no "
-                "factors of up to 25 tried bring all nodes closer."
+                f"{len(wide)} of {len(missed)} seeds, by {100 * max(wide):.1f} % at most: the "
+                "search over its factors came no closer."
             )
     return [*text, ""] if text else []
 
