@@ -16,6 +16,7 @@ from numba import njit
 from thrifty.engine import isa
 from thrifty.engine.isa import TARGET, TARGETS
 from thrifty.engine.layout import LayerIndex
+from thrifty.engine.panels import dense_gradient
 from thrifty.engine.vector import (
     LANES,
     forward_row,
@@ -125,6 +126,26 @@ def test_a_layer_is_its_masked_matrix(layer, relu, gated, add):
     np.testing.assert_allclose(sums, dy.sum(axis=1), **close)
 
 
+@njit
+def gradient_of_everything(dy, x, grads, every):
+    out, inputs = len(dy), len(x)
+    dense_gradient(x.ctypes.data, dy.ctypes.data, grads.ctypes.data, every.ctypes.data, out, inputs)
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 40), st.integers(1, 150), st.integers(0, 2**32 - 1))
+def test_a_dense_gradient_is_a_product(out: int, inputs: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, dy = (rng.normal(size=(n, LANES)).astype(np.float32) for n in (inputs, out))
+    space = rng.normal(size=out * inputs + 16).astype(np.float32)
+    before = space.copy()
+    gradient_of_everything(dy, x, space[: out * inputs], np.arange(inputs, dtype=np.int32))
+    expected = before[: out * inputs].reshape(out, inputs) + dy @ x.T
+    grads = space[: out * inputs].reshape(out, inputs)
+    np.testing.assert_allclose(grads, expected, rtol=1e-5, atol=1e-4)
+    assert np.array_equal(space[out * inputs :], before[out * inputs :])
+
+
 @pytest.mark.parametrize("name", list(TARGETS))
 def test_every_target_is_right(name: str) -> None:
     order = list(TARGETS)
@@ -135,6 +156,7 @@ def test_every_target_is_right(name: str) -> None:
     passes(
         name,
         f"{Path(__file__)}::test_a_layer_is_its_masked_matrix",
+        f"{Path(__file__)}::test_a_dense_gradient_is_a_product",
         f"{blocks}::test_blocks_are_their_masked_matrix",
         f"{with_rows}::test_a_gather_is_a_transposed_selection_and_zeros",
     )

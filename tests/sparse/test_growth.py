@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thrifty.sparse import LayerState, gradient, highest, magnitude, random, split, top
+from thrifty.sparse import LayerState, gradient, growth, highest, magnitude, random, split, top
 
 
 def state_of(weight: list[float], grad: list[float], seed: int = 0) -> LayerState:
@@ -75,14 +75,22 @@ def test_highest_of_many_equals_a_stable_sort(seed, kind, offered, k) -> None:
     order = scores.flatten().sort(descending=True, stable=True).indices
     best = order[among.flatten()[order]][:k]
     assert positions(highest(scores, among, k)) == sorted(best.tolist())
+    assert positions(growth._highest_anywhere(scores, among, k)) == sorted(best.tolist())
+
+
+def test_highest_of_bfloat16() -> None:
+    # NumPy has no such numbers: 1.01 rounds to 1.0078125, 1.001 to 1.
+    scores = torch.tensor([1.0, 1.01, 1.001, -2.0], dtype=torch.bfloat16)
+    assert positions(highest(scores, torch.ones(4, dtype=torch.bool), 2)) == [0, 1]
 
 
 def test_nan_is_seen_among_many() -> None:
     scores = torch.rand(SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     scores[3, 5] = float("nan")
     everything = torch.ones(SIDE, SIDE, dtype=torch.bool)
-    with pytest.raises(ValueError, match="NaN"):
-        highest(scores, everything, 100)
+    for choose in (highest, growth._highest_anywhere):
+        with pytest.raises(ValueError, match="NaN"):
+            choose(scores, everything, 100)
     everything[3, 5] = False
     assert int(highest(scores, everything, 100).sum()) == 100
 

@@ -98,8 +98,7 @@ def run_updates(
             kind, a, b, c = script[line, 0], script[line, 1], script[line, 2], script[line, 3]
             if kind == TILES:
                 totals[:] = 0.0
-                start = 0
-                while start < batch:
+                for start in range(0, batch, LANES):  # a literal 0 would compile everything twice
                     run_tile(
                         table[a:b],
                         base,
@@ -123,7 +122,6 @@ def run_updates(
                         batch,
                         start,
                     )
-                    start += LANES
                 loss_counts[c] += 1
             elif kind == ADAM:
                 steps[c] += 1

@@ -33,7 +33,8 @@ def index_links(flat, starts, cols, col_starts, rows, perm):
     for c in range(inputs):
         col_starts[c + 1] += col_starts[c]
     place = np.empty(inputs, np.int32)
-    place[:] = col_starts[:inputs]
+    for c in range(inputs):
+        place[c] = col_starts[c]
     for r in range(out):
         for p in range(starts[r], starts[r + 1]):
             at = place[cols[p]]

@@ -79,13 +79,14 @@ def decay(moment, factor, count):
     shrunk = np.exp(steps * np.log(factor))
     block = np.empty(LANES, np.float32)
     for start in range(0, len(moment), LANES):
-        part = moment[start : start + LANES]
-        block[:] = np.float32(1.0)
-        block[: len(part)] = part
+        lanes = min(LANES, len(moment) - start)
+        for i in range(LANES):
+            block[i] = moment[start + i] if i < lanes else np.float32(1.0)
         smallest = np.float64(np.abs(block).min())
         cut = least if smallest * shrunk < 2e-37 else np.float32(0.0)
         decay_row(block.ctypes.data, np.float32(factor), steps, cut)
-        part[:] = block[: len(part)]
+        for i in range(lanes):
+            moment[start + i] = block[i]
 
 
 @njit(**COMPILE)

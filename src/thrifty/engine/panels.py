@@ -12,7 +12,8 @@ exchanged dx = dy W. The gradient of a block is the same with tokens and outputs
     dW[o, :] += sum over t of dy[t, o] x[t, :],
 
 on copies of LANES tokens, block beside block, because rows of a power of two bytes apart would push
-each other out of the cache.
+each other out of the cache. So is the gradient of a whole dense weight from a tile, whose rows are
+features: a panel of the inputs is transposed first.
 
 Callers own validated, contiguous float32 arrays and pass addresses (see sparse_blocks.py).
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import carray, njit, types
 from numba.core import cgutils
@@ -29,7 +31,16 @@ from numba.extending import intrinsic
 from thrifty.engine.cache import COMPILE, entry
 from thrifty.engine.isa import TARGET
 from thrifty.engine.perceptron import floats_at
-from thrifty.engine.vector import LANES, load, multiply_add, splat, store, zero
+from thrifty.engine.vector import (
+    LANES,
+    load,
+    multiply_add,
+    splat,
+    store,
+    transpose_block,
+    weight_gradient_row,
+    zero,
+)
 
 UNIT = 16
 """Blocks have a multiple of this many links a side."""
@@ -37,6 +48,7 @@ _SUMS = 16 if TARGET.name == "avx512" else 8
 """Vectors of sums: enough to keep the units busy, and few enough to stay in the registers."""
 _WIDEST = 4 if TARGET.name == "avx512" else 2
 """Vectors that a panel is wide at most."""
+_TILE_ROW = LANES * 4  # bytes
 _ANY = 1 << 31  # length of an array of which only the address is known
 _I64 = ir.IntType(64)
 _F32 = ir.FloatType()
@@ -241,3 +253,38 @@ def gradient(rows, columns, block, dy, y_width, x, x_width, tokens, scratch, d_b
                 block * 4,
                 first == 0,
             )
+
+
+@njit(**COMPILE)
+def dense_gradient(x, dy, grads, every, out, inputs):
+    """Add to grads[r, c] the sum over a tile's samples of dy[r] x[c].
+
+    Args:
+        x: address of `inputs` tile rows.
+        dy: address of `out` tile rows.
+        grads: address of float32 [out, inputs].
+        every: address of int32 0, 1, ..., inputs - 1.
+        out: rows of the weight.
+        inputs: its columns.
+    """
+    space = np.empty(LANES * LANES + 16, np.float32)
+    panel = (space.ctypes.data + 63) & ~63  # on a cache line
+    sources = np.empty(TARGET.width, np.int64)
+    column = 0
+    while inputs - column >= TARGET.width:
+        width = _WIDEST
+        while inputs - column < width * TARGET.width:
+            width //= 2
+        for beside in range(0, width * TARGET.width, TARGET.width):
+            for i in range(TARGET.width):
+                sources[i] = x + (column + beside + i) * _TILE_ROW
+            for sample in range(0, LANES, TARGET.width):
+                goal = panel + sample * _TILE_ROW + beside * 4
+                transpose_block(sources.ctypes.data, goal)
+                sources += TARGET.width * 4
+        goal = grads + column * 4
+        _rows(out, width, LANES, dy, _TILE_ROW, 4, panel, _TILE_ROW, goal, inputs * 4, False)
+        column += width * TARGET.width
+    for r in range(out):  # the columns that are left
+        row = grads + r * inputs * 4
+        weight_gradient_row(dy + r * _TILE_ROW, x, row, every, column, inputs)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 from numba import carray, njit
+from numpy.typing import NDArray
 
 from thrifty.engine.cache import COMPILE, entry
 from thrifty.engine.gru_unit import gru_unit, gru_unit_back
@@ -34,12 +35,13 @@ from thrifty.engine.perceptron import (
 )
 from thrifty.engine.vector import LANES, transpose_block
 
+Ints = NDArray[np.int64]
+
 _ANY = 1 << 31
 _BLOCK = TARGET.width
 
 
-@entry
-def pack(lengths, first, step):
+def pack(lengths: Ints, first: Ints, step: int) -> Ints:
     """Return which row each lane works on at each step, int64 [steps, LANES]; -1 is none.
 
     Args:
@@ -47,9 +49,16 @@ def pack(lengths, first, step):
         first: row of each sequence's first step, int64.
         step: from a row of a sequence to its next one.
     """
+    longest_first = np.argsort(-lengths, kind="stable")
+    rows: Ints = _pack(longest_first, lengths, first, step)
+    return rows
+
+
+@entry
+def _pack(order, lengths, first, step):
     begins, lanes = np.empty(len(lengths), np.int64), np.empty(len(lengths), np.int64)
     ends = np.zeros(LANES, np.int64)
-    for sequence in np.argsort(-lengths, kind="mergesort"):
+    for sequence in order:
         lane = np.argmin(ends)
         begins[sequence], lanes[sequence] = ends[lane], lane
         ends[lane] += lengths[sequence]

@@ -11,6 +11,7 @@ from numba.extending import intrinsic
 from thrifty.engine import programme as op
 from thrifty.engine.cache import COMPILE
 from thrifty.engine.noise import exp32
+from thrifty.engine.panels import dense_gradient
 from thrifty.engine.rows import (
     add_log_density,
     add_shifted_log_density,
@@ -116,9 +117,8 @@ def run_tile(
             out, inputs, bias = table[line, 4], table[line, 5], table[line, 12]
             values, every = p_dense + 4 * table[line, 13], p_index + 4 * table[line, 14]
             x, dy = base + a * _ROW, base + b * _ROW
+            dense_gradient(x, dy, values, every, out, inputs)
             for r in range(out):
-                row = values + 4 * r * inputs
-                weight_gradient_row(dy + r * _ROW, x, row, every, np.int64(0), inputs)
                 grads[bias + r] += row_sum(dy + r * _ROW)
         elif code == op.INPUT_GRADIENT:
             col_starts, rows, perm = table[line, 8], table[line, 9], table[line, 10]

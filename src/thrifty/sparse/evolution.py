@@ -193,11 +193,11 @@ class TopologyEvolution:
         if pending == "void":
             return None
         self.steps += 1
-        update = None
         if isinstance(pending, _Change):
-            update = self.last_update = self._carry_out(pending, optimizer)
+            self.last_update = self._carry_out(pending, optimizer)
+            return self.last_update
         self.topology.project()
-        return update
+        return None
 
     def step(
         self,
@@ -323,12 +323,13 @@ class TopologyEvolution:
 
     @torch.no_grad()
     def _mask_gradients(self) -> None:
-        self.topology.project_gradients()
-        if isinstance(self._pending, _Change):
-            for name, kept in self._pending.kept.items():
-                grad = self.topology.grad(name)
-                if grad is not None:
-                    grad.mul_(kept.view(torch.uint8))
+        if not isinstance(self._pending, _Change):
+            self.topology.project_gradients()
+            return
+        for name, kept in self._pending.kept.items():  # the other layers are full
+            grad = self.topology.grad(name)
+            if grad is not None:
+                keep_only(kept, grad)
 
     def _decide(
         self, optimizer: torch.optim.Optimizer, extra_gradient: Mapping[str, Tensor]

@@ -8,11 +8,14 @@ agree exactly; only the values of a score matter then, not the sorting routine.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from thrifty.sparse.masks import count, positions
+from thrifty.sparse.masks import positions
 from thrifty.sparse.scores import LayerState, Score
 
 __all__ = ["GrowthRule", "highest", "split", "top"]
@@ -20,7 +23,10 @@ __all__ = ["GrowthRule", "highest", "split", "top"]
 GrowthRule = Callable[[LayerState, Tensor, int], Tensor]
 """(state, candidates: bool, k) -> bool mask of min(k, candidates) candidates."""
 
+Bools = NDArray[np.bool_]
+
 _SAMPLE = 4096
+_NAN = "a score is NaN: the loss or a weight has diverged before this step"
 
 
 def highest(scores: Tensor, among: Tensor, k: int) -> Tensor:
@@ -41,16 +47,22 @@ def highest(scores: Tensor, among: Tensor, k: int) -> Tensor:
         >>> highest(torch.tensor([1.0, 3.0, 3.0]), torch.tensor([True, True, True]), 1)
         tensor([False,  True, False])
     """
+    if scores.device.type == "cpu":
+        return torch.from_numpy(_highest_on_cpu(_as_numpy(scores), among.numpy(), k))
+    return _highest_anywhere(scores, among, k)
+
+
+def _highest_anywhere(scores: Tensor, among: Tensor, k: int) -> Tensor:
+    """Do what `highest` does, on any device."""
     chosen = torch.zeros_like(among)
-    flat = scores.flatten()
-    offered = _shortlist(flat, among.flatten(), k)  # ascending flat indices
+    offered = positions(among)
     k = min(k, offered.numel())
     if k <= 0:
         return chosen
-    values = flat.index_select(0, offered)
+    values = scores.flatten().index_select(0, offered)
     least = values.topk(k, sorted=False).values.min()  # NaN counts as the highest and as the least
     if bool(least.isnan()):
-        raise ValueError("a score is NaN: the loss or a weight has diverged before this step")
+        raise ValueError(_NAN)
     # Without a stable sort of everything: all above the k-th value, then its ties from the left.
     reached = positions(values >= least)
     if reached.numel() > k:
@@ -61,23 +73,54 @@ def highest(scores: Tensor, among: Tensor, k: int) -> Tensor:
     return chosen
 
 
-def _shortlist(scores: Tensor, among: Tensor, k: int) -> Tensor:
+def _highest_on_cpu(scores: NDArray[Any], among: Bools, k: int) -> Bools:
+    """Do what `highest` does, in NumPy, which takes half the time on the CPU."""
+    chosen = np.zeros(among.shape, np.bool_)
+    flat = scores.reshape(-1)
+    offered = _shortlist(flat, among.reshape(-1), k)
+    k = min(k, len(offered))
+    if k <= 0:
+        return chosen
+    values = flat[offered]
+    least = _top(values, k).min()
+    if np.isnan(least):
+        raise ValueError(_NAN)
+    reached = np.flatnonzero(values >= least)
+    if len(reached) > k:
+        ties = np.flatnonzero(values[reached] == least)
+        reached = np.delete(reached, ties[k - len(reached) :])
+    chosen.reshape(-1)[offered[reached]] = True
+    return chosen
+
+
+def _shortlist(scores: NDArray[Any], among: Bools, k: int) -> NDArray[np.int64]:
     """Return flat indices on offer, ascending, among which the k highest scores are.
 
     Where many are on offer for few places, a sample guesses a bound. All scores that are not below
     it, NaN included, are on the list; if these are fewer than k, everything on offer is.
     """
-    size = scores.numel()
+    size = len(scores)
     if size > max(8 * k, 8 * _SAMPLE):
         stride = size // _SAMPLE | 1  # odd, so that it meets every column of a matrix
         sample = scores[::stride]
-        if 2 * count(among[::stride]) > sample.numel():
-            rank = 3 * k * sample.numel() // (2 * size) + 16
-            bound = sample.topk(rank, sorted=False).values.min()
-            near = positions(among & ~(scores < bound))
-            if near.numel() >= k:
+        if 2 * np.count_nonzero(among[::stride]) > len(sample):
+            rank = 3 * k * len(sample) // (2 * size) + 16
+            low = scores < _top(sample, rank).min()
+            near = np.flatnonzero(np.greater(among, low, out=low))
+            if len(near) >= k:
                 return near
-    return positions(among)
+    return np.flatnonzero(among)
+
+
+def _top(values: NDArray[Any], k: int) -> NDArray[Any]:
+    """Return the k highest values; NaN is higher than any number."""
+    return np.partition(values, len(values) - k)[len(values) - k :]
+
+
+def _as_numpy(scores: Tensor) -> NDArray[Any]:
+    """Return scores as an array; in bfloat16, which NumPy lacks, as equal float32."""
+    array: NDArray[Any] = (scores.float() if scores.dtype is torch.bfloat16 else scores).numpy()
+    return array
 
 
 def top(score: Score) -> GrowthRule:
