@@ -34,7 +34,7 @@ class TrainOptions:
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint=_OUT)] = None
     """The run's folder."""
     threads: int = 1
-    """Compute threads. Small networks gain nothing from a second one."""
+    """Compute threads of torch. Small networks gain nothing from a second one."""
     tensorboard: bool = False
     """Also write TensorBoard event files into the run's folder (extra: tensorboard)."""
     quiet: bool = False

@@ -90,6 +90,18 @@ def test_the_share_of_evolution_is_stated_for_the_interval(
         assert row.value == pytest.approx(100 * 20 / 1020)
 
 
+def test_two_threads_stand_beside_one() -> None:
+    rows = td3.shared(TOY, 0.9, rounds=2)
+    assert [(row.threads, row.statistic) for row in rows] == [
+        (threads, statistic) for threads in (1, 2) for statistic in ("low", "median")
+    ]
+    one, two = rows[1], rows[3]
+    assert one.ratio is None
+    assert two.ratio_to == updates.ENGINE
+    assert one.value is not None and two.value is not None
+    assert two.ratio == pytest.approx(two.value / one.value)
+
+
 @pytest.mark.parametrize(
     "package",
     ["SB3", pytest.param("sbx", marks=pytest.mark.slow)],  # JAX compiles for seconds

@@ -105,6 +105,12 @@ def test_on_the_engine_too(name: str, tmp_path: Path) -> None:
     assert [record["kind"] for record in records] == reference  # the same things happen
 
 
+def test_on_the_engine_with_two_threads(tmp_path: Path) -> None:
+    config = toy("rlx2.td3", backend="engine", engine_threads=2)
+    algorithm = dataclasses.replace(config.algorithm, batch_size=80)  # one tile each
+    check(dataclasses.replace(config, algorithm=algorithm), tmp_path, every=31, journalled=False)
+
+
 @pytest.mark.parametrize("name", ["rlx2.td3", "rlx2.sac_published"])
 def test_after_every_single_yield(name: str, tmp_path: Path) -> None:
     config = toy(name, steps=75, evaluate_every=40, learning_starts=10)

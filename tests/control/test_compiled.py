@@ -110,11 +110,11 @@ def close(ours: Any, theirs: Any, tolerance: float) -> None:
             assert value == other[at], at
 
 
-def agree(kind: str, changes: dict[str, Any], every: int) -> None:
+def agree(kind: str, changes: dict[str, Any], every: int, threads: int = 1) -> None:
     """Twenty updates on the engine and in the reference, over evolution steps."""
     replay, n_step = filled(), changes["n_step"]
     learner, twin = pair(kind, **changes)
-    compiled = CompiledLearner(twin, replay.columns, seed=SEED)
+    compiled = CompiledLearner(twin, replay.columns, seed=SEED, threads=threads)
     moves = 0
     for number in range(1, 21):
         losses, moved = compiled.learn(replay)
@@ -141,6 +141,11 @@ def test_links_move_as_in_the_reference(
     kind: str, sparsity: float, n_step: int, every: int
 ) -> None:
     agree(kind, settings(sparsity, n_step, every), every)
+
+
+@pytest.mark.parametrize("kind", ["TD3", "SAC"])
+def test_two_threads_that_share_updates_are_the_reference(kind: str) -> None:
+    agree(kind, settings(0.9, 3, 7), 7, threads=2)
 
 
 @pytest.mark.parametrize("feature", FEATURES)

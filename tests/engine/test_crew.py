@@ -23,12 +23,7 @@ def two_threads() -> Iterator[None]:
 
 @given(st.integers(0, 5000), st.sampled_from([1, 16, 64]), st.integers(1, 5))
 def test_parts_cover_a_batch_once(batch: int, unit: int, threads: int) -> None:
-    earlier = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        shares = crew.parts(batch, unit)
-    finally:
-        torch.set_num_threads(earlier)
+    shares = crew.parts(batch, unit, threads)
     assert [begin for begin, _ in shares] == [0, *(end for _, end in shares[:-1])]
     assert shares[-1][1] == batch
     assert all(begin % unit == 0 for begin, _ in shares)

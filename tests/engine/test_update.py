@@ -10,12 +10,14 @@ from tests.control.test_fused import OBS, A, config, filled
 from thrifty.control import TD3, TD3Config
 from thrifty.control.fused import transitions_of
 from thrifty.control.td3_fused import td3_update
-from thrifty.engine import executor
+from thrifty.engine import board, crew, executor
 from thrifty.engine.update import Update
 
 
-def update_of(replay: Any) -> Update:
-    return td3_update(TD3(TD3Config(**config(0.9, 1)), OBS, A), replay.columns, seed=3)
+def update_of(replay: Any, threads: int = 1) -> Update:
+    settings = {**config(0.9, 1), "batch_size": 200}  # four tiles, the last one not full
+    learner = TD3(TD3Config(**settings), OBS, A)
+    return td3_update(learner, replay.columns, seed=3, threads=threads)
 
 
 class Calls:
@@ -30,11 +32,11 @@ class Calls:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.compiled, name)
 
-    def __call__(self, count: int, *arguments: Any) -> Any:
+    def __call__(self, part: int, count: int, *arguments: Any) -> Any:
         if len(self.counts) == self.stop_after:
             raise KeyboardInterrupt
         start = time.thread_time()
-        result = self.compiled(count, *arguments)
+        result = self.compiled(part, count, *arguments)
         self.seconds.append(time.thread_time() - start)
         self.counts.append(count)
         return result
@@ -112,3 +114,44 @@ def test_a_discount_given_as_an_integer_is_not_compiled_for() -> None:
     learner = TD3(TD3Config(**settings), OBS, A)
     td3_update(learner, replay.columns, seed=3).run(1, transitions_of(replay))
     assert executor.run_updates.signatures == known
+
+
+def everything(update: Update) -> list[Any]:
+    arena = update.arena
+    vectors = (arena.params, arena.first_moment, arena.second_moment, arena.grads)
+    return [*(vector.copy() for vector in vectors), update.losses.copy(), update.loss_counts.copy()]
+
+
+@pytest.mark.parametrize("threads", [2, 3, 64])
+def test_threads_that_share_an_update_are_bit_equal_and_right(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay = filled()
+    shared, again, nobody, alone = (update_of(replay, n) for n in (threads, threads, threads, 1))
+    alone.run(3, transitions_of(replay))
+    shared.run(3, transitions_of(replay))
+    for mine, theirs in zip(everything(shared), everything(alone), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+    shared.run(40, transitions_of(replay))
+    for _ in range(43):
+        again.run(1, transitions_of(replay))
+        if again.updates % 10 == 0:
+            time.sleep(0.01)  # the helpers leave
+    # Where no helper comes, the first thread does the others' parts.
+    monkeypatch.setattr(crew, "start", lambda call, threads: None)
+    nobody.run(43, transitions_of(replay))
+    for mine, *others in zip(*map(everything, (shared, again, nobody)), strict=True):
+        for other in others:
+            np.testing.assert_array_equal(mine, other)
+
+
+def test_helpers_leave_and_come_back_for_other_transitions() -> None:
+    first, second = filled(), filled()
+    second.matrix[:, second.columns.reward] += 1.0
+    shared, alone = update_of(first, 2), update_of(first)
+    for replay in (first, second, first):
+        for update in (shared, alone):
+            update.run(1, transitions_of(replay))
+        np.testing.assert_allclose(shared.losses, alone.losses, rtol=1e-5)
+    time.sleep(0.2)
+    assert not shared._board[1, board.AWAKE]

@@ -11,6 +11,9 @@ Marks, ratio of updates per second to sbx at the same updates per call, low quan
                   16    6, 9.5                    5.5, 9
 
 Moving the links of every network once in 1,000 updates takes under 2 % of the time (halfcheetah).
+
+What a second thread brings inside one learner (`engine_threads`) is stated; it has no mark. It
+needs a second core that is free, and two learners side by side use that better (`bench loop`).
 """
 
 from __future__ import annotations
@@ -31,10 +34,13 @@ from thrifty.bench.cases import (
     one_core,
     random_replay,
 )
-from thrifty.bench.schema import Row
-from thrifty.bench.timing import summarise
-from thrifty.control import SparsityConfig, TD3Config
+from thrifty.bench.schema import Row, compare
+from thrifty.bench.timing import interleave, summarise
+from thrifty.control import TD3, SparsityConfig, TD3Config
 from thrifty.control.compiled import CompiledLearner
+from thrifty.control.fused import transitions_of
+from thrifty.control.td3_fused import td3_update
+from thrifty.engine.update import Update
 
 MARKS = {
     ("halfcheetah", 0.9, 1): 8.0,
@@ -54,6 +60,8 @@ EVOLUTION_MARK = 2.0
 """Largest share of the time in moving links, in percent."""
 INTERVAL = 1000
 """Updates between moves of links, for which that share is stated."""
+SHARED = f"{updates.ENGINE}, shared"
+_SHARED = 32  # updates of a sample; even, for the actor moves every second time
 _PAIRS = 12  # of plain updates, for each pair in which links move
 _NEVER = 1_000_000_000
 
@@ -84,6 +92,8 @@ def measure(*, rounds: int = 60, cases: tuple[Case, ...] = (HALFCHEETAH, HUMANOI
     with one_core():
         for sparsity in (0.9, 0.95):
             rows += evolution(cases[0], sparsity, rounds=rounds)
+    for sparsity in (0.9, 0.95):
+        rows += shared(cases[0], sparsity, rounds=rounds)
     return rows
 
 
@@ -140,3 +150,45 @@ def evolution(case: Case, sparsity: float, *, rounds: int) -> list[Row]:
             )
         )
     return rows
+
+
+def shared(case: Case, sparsity: float, *, rounds: int) -> list[Row]:
+    """Measure updates that two threads share beside those of one, in turn, one update a call.
+
+    Args:
+        case: sizes.
+        sparsity: of all networks.
+        rounds: samples of each.
+
+    Returns:
+        Rows in updates per second.
+    """
+    replay = random_replay(case, TRANSITIONS)
+    settings = updates.Settings("TD3", case)
+    calls = {}
+    for threads in (1, 2):
+        learner = updates.build(settings, sparsity, sparsity)
+        assert isinstance(learner, TD3)
+        update = td3_update(learner, replay.columns, threads=threads)
+
+        def call(update: Update = update) -> None:
+            for _ in range(_SHARED):
+                update.run(1, transitions_of(replay))
+
+        calls[str(threads)] = call
+    rows = [
+        Row(
+            case=f"{case.name}, {sparsity:.0%} sparse, one learner",
+            implementation=updates.ENGINE if threads == "1" else SHARED,
+            sparsity=sparsity,
+            threads=int(threads),
+            updates_per_call=1,
+            metric=updates.METRIC,
+            statistic=statistic,
+            value=_SHARED / seconds,
+            unit="1/s",
+        )
+        for threads, samples in interleave(calls, rounds=rounds).items()
+        for statistic, seconds in summarise(samples).items()
+    ]
+    return compare(rows, implementation=SHARED, ratio_to=updates.ENGINE)

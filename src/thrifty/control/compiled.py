@@ -58,13 +58,16 @@ class CompiledLearner:
         learner: the reference; its networks are taken over and kept.
         columns: of the replay that updates will read.
         seed: of minibatches and of the noise inside updates.
+        threads: that share an update; results are bit-equal at an equal number.
 
     Raises:
         ValueError: the learner has layers or options that the engine lacks.
         ImportError: compiled code cannot run in this process.
     """
 
-    def __init__(self, learner: TD3 | SAC, columns: Columns, *, seed: int) -> None:
+    def __init__(
+        self, learner: TD3 | SAC, columns: Columns, *, seed: int, threads: int = 1
+    ) -> None:
         lacking = unsupported(learner.config)
         if lacking:
             raise ValueError(f"the engine has no {lacking}: use backend=reference for it")
@@ -73,7 +76,7 @@ class CompiledLearner:
             raise ImportError(f"the engine cannot be loaded ({problem}): use backend=reference")
         self.reference = learner
         self.name = learner.name
-        self._columns, self._seed = columns, seed
+        self._columns, self._seed, self._threads = columns, seed, threads
         self._places = td3_places(learner) if isinstance(learner, TD3) else sac_places(learner)
         self._layers = {net: layers_of(*place) for net, place in self._places.items()}
         self._torch_perceptron = learner.perceptron
@@ -359,9 +362,9 @@ class CompiledLearner:
         """Lay out an arena with everything that the reference holds."""
         reference = self.reference
         update: Update = (
-            td3_update(reference, self._columns, seed=self._seed)
+            td3_update(reference, self._columns, seed=self._seed, threads=self._threads)
             if isinstance(reference, TD3)
-            else sac_update(reference, self._columns, seed=self._seed)
+            else sac_update(reference, self._columns, seed=self._seed, threads=self._threads)
         )
         update.updates = reference.updates
         for network in reference.networks():

@@ -66,6 +66,9 @@ class ControlConfig:
     backend: Literal["auto", "reference", "engine"] = "auto"
     """What runs the updates: reference (torch, masked dense, any device), engine (compiled, truly
     sparse, CPU), or auto: the engine wherever it is faster."""
+    engine_threads: int = 1
+    """Threads that share one update of the engine. Two learners side by side use two cores better;
+    results are bit-equal at an equal number."""
     scaling: Annotated[str, tyro.conf.Suppress] = ""
     """What the time constants are scaled to; written when they are resolved."""
     replay: ReplayConfig = field(default_factory=ReplayConfig)
@@ -170,6 +173,7 @@ def check_config(config: ControlConfig) -> None:
         ("evaluation_episodes", config.evaluation_episodes, 1),
         ("random_episodes", config.random_episodes, 0),
         ("record_every", config.record_every, 1),
+        ("engine_threads", config.engine_threads, 1),
         ("replay.capacity", replay.capacity, 1),
         ("replay.check_every", replay.check_every, 0),
         ("replay.minimum", replay.minimum, 1),

@@ -78,7 +78,9 @@ class ControlExperiment:
         if self.backend == "engine":
             from thrifty.control.compiled import CompiledLearner  # loading Numba takes a moment
 
-            self.compiled = CompiledLearner(learner, self.replay.columns, seed=seeds[3])
+            self.compiled = CompiledLearner(
+                learner, self.replay.columns, seed=seeds[3], threads=config.engine_threads
+            )
         self._warmup_rng = np.random.default_rng(seeds[2])
         self._replay_rng = np.random.default_rng(seeds[3])
         self._evaluation_seed = seeds[4]

@@ -24,13 +24,14 @@ _CRITIC_LOSS, _ACTOR_LOSS = range(2)
 _PATH, _POLICY = 1, 2  # streams of the fresh actions at next states and at s
 
 
-def sac_update(learner: SAC, columns: Columns, *, seed: int = 0) -> Update:
+def sac_update(learner: SAC, columns: Columns, *, seed: int = 0, threads: int = 1) -> Update:
     """Return the learner's update on an arena of its own, with the learner's present weights.
 
     Args:
         learner: the reference; not changed.
         columns: of the replay that the update will read.
         seed: of its random numbers.
+        threads: that share an update.
 
     Raises:
         ValueError: the learner has layers that the engine lacks.
@@ -128,6 +129,7 @@ def sac_update(learner: SAC, columns: Columns, *, seed: int = 0) -> Update:
         seed=seed,
         streams=3,
         temperature=(log_alpha, learner.target_entropy),
+        threads=threads,
     )
 
 

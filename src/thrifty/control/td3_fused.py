@@ -20,13 +20,14 @@ _CRITIC_LOSS, _ACTOR_LOSS = range(2)
 _SMOOTHING = 1  # stream of the target policy's noise
 
 
-def td3_update(learner: TD3, columns: Columns, *, seed: int = 0) -> Update:
+def td3_update(learner: TD3, columns: Columns, *, seed: int = 0, threads: int = 1) -> Update:
     """Return the learner's update on an arena of its own, with the learner's present weights.
 
     Args:
         learner: the reference; not changed.
         columns: of the replay that the update will read.
         seed: of its random numbers.
+        threads: that share an update.
 
     Raises:
         ValueError: the learner has layers that the engine lacks.
@@ -92,6 +93,7 @@ def td3_update(learner: TD3, columns: Columns, *, seed: int = 0) -> Update:
         n_step_from=c.n_step_delay or 0,
         seed=seed,
         streams=2,
+        threads=threads,
     )
 
 

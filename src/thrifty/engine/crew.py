@@ -1,8 +1,7 @@
 """A few threads that share a batch: compiled code lets go of the interpreter while it runs.
 
-A batch is divided into as many parts as torch has threads, at borders that depend on the batch and
-on that number only. So whatever is summed over parts comes out bit-equal at an equal number of
-threads.
+A batch is divided at borders that depend on the batch and on the number of threads only. So
+whatever is summed over parts comes out bit-equal at an equal number of threads.
 """
 
 from __future__ import annotations
@@ -12,33 +11,32 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import Any, TypeVar
 
 LEAST = 512
-"""Samples of a part: for fewer a second thread costs more than it brings."""
+"""Samples of a part of one operation: for fewer a second thread costs more than it brings."""
+
+Sum = TypeVar("Sum")
 
 
-def parts(batch: int, unit: int) -> list[tuple[int, int]]:
-    """Divide a batch among the threads of torch.
+def parts(batch: int, unit: int, threads: int, least: int = LEAST) -> list[tuple[int, int]]:
+    """Divide a batch among threads.
 
     Args:
         batch: samples.
         unit: parts begin at multiples of this many samples.
+        threads: most parts.
+        least: samples of a part, at least `unit`.
 
     Returns:
-        Begin and end of each part; at least one, and none of fewer than LEAST samples where there
-        are several.
+        Begin and end of each part; at least one, and none of fewer than `least` samples (but for
+        the last `unit`) where there are several.
 
     Example:
-        >>> parts(100, 64)
-        [(0, 100)]
+        >>> parts(100, 64, 2), parts(256, 64, 2, least=64)
+        ([(0, 100)], [(0, 128), (128, 256)])
     """
-    if batch < 2 * LEAST:
-        return [(0, batch)]
-    count = min(torch.get_num_threads(), batch // LEAST)
+    count = max(1, min(threads, batch // least))
     units = -(-batch // unit)
     borders = [min(batch, units * part // count * unit) for part in range(count + 1)]
     return list(pairwise(borders))
@@ -56,12 +54,22 @@ def run(calls: Sequence[Callable[[], Any]]) -> None:
         one.result()
 
 
-def summed(parts: Sequence[Tensor]) -> Tensor:
-    """Add up what each thread has summed, into the first and in their order."""
-    first = parts[0]
+def start(call: Callable[[], Any], threads: int) -> None:
+    """Make a call in one of so many threads, and do not wait for it; nobody hears what it raises.
+
+    Args:
+        call: made once.
+        threads: that may be busy at the same time.
+    """
+    _pool(os.getpid(), threads).submit(call)
+
+
+def summed(parts: Sequence[Sum]) -> Sum:
+    """Add up what each thread has summed, tensors or arrays, into the first and in their order."""
+    first: Any = parts[0]
     for other in parts[1:]:
         first += other
-    return first
+    return parts[0]
 
 
 @cache

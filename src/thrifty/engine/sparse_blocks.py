@@ -151,14 +151,14 @@ def _multiply(
             end - begin,
         )
 
-    shares = crew.parts(x.numel() // x_width, LANES)
+    shares = crew.parts(x.numel() // x_width, LANES, torch.get_num_threads())
     crew.run([partial(part, begin, end) for begin, end in shares])
 
 
 def _gradient(form: Blocks, dy: Tensor, x: Tensor) -> Tensor:
     """Return the gradient of the values; each thread adds up its own, summed in their order."""
     out, inputs = form.shape
-    shares = crew.parts(x.numel() // inputs, LANES)
+    shares = crew.parts(x.numel() // inputs, LANES, torch.get_num_threads())
     sums = [torch.zeros(len(form.flat), **KIND) for _ in shares]
 
     def part(number: int) -> None:

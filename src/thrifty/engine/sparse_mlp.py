@@ -27,7 +27,7 @@ class _Perceptron(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, values: Tensor, biases: Tensor, links: Links) -> Tensor:
         batch = x.numel() // links.inputs
-        shares = crew.parts(batch, LANES)
+        shares = crew.parts(batch, LANES, torch.get_num_threads())
         # Of each tile the inputs of every layer are kept; the last outputs lie where the next
         # tile will, and each thread has tiles of its own.
         kept = links.tile - links.outputs * LANES
@@ -173,7 +173,7 @@ class SparseMLP(LinkedModule):
         ):
             y: Tensor = sparse_mlp(x, values, biases, links)
             return y
-        shares = crew.parts(x.numel() // links.inputs, LANES)
+        shares = crew.parts(x.numel() // links.inputs, LANES, torch.get_num_threads())
         tiles = [torch.empty(links.tile, **KIND) for _ in shares]  # every tile in its turn
         return _forward(x, values, biases, links, shares, tiles, 0)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thrifty.engine import executor
+from thrifty.engine import board, crew, executor
 from thrifty.engine.cache import announce
 from thrifty.engine.layout import Arena
 from thrifty.engine.noise import key_of
@@ -55,6 +57,7 @@ class Update:
         seed: of the random numbers; stream 0 draws the transitions.
         streams: how many streams the programmes use, the first included.
         temperature: log alpha and target entropy, where one is learned.
+        threads: that share the tiles of a minibatch; results are bit-equal at an equal number.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Update:
         seed: int = 0,
         streams: int = 3,
         temperature: tuple[float, float] = (0.0, 0.0),
+        threads: int = 1,
     ) -> None:
         self.arena = arena
         tables = [phase.rows() for phase in phases]
@@ -89,14 +93,25 @@ class Update:
         self._n_step, self._n_step_from = n_step, n_step_from
         self.keys: Ints = np.array([key_of(seed, stream) for stream in range(streams)], np.int64)
         self.steps: Ints = np.zeros(len(script), np.int64)
-        self.losses: NDArray[np.float64] = np.zeros(len(phases), np.float64)
+        parts = crew.parts(batch, LANES, threads, least=LANES)
+        self._parts, self._whole = (np.array(some, np.int64) for some in (parts, [(0, batch)]))
+        self._board: Ints = np.zeros((len(parts), board.COLUMNS), np.int64)
+        # What is added up over samples: the sums of each part, the first's are those of all.
+        self._grads = np.zeros((len(parts), arena.trained), np.float32)
+        self._losses = np.zeros((len(parts), len(phases)), np.float64)
+        self._totals = np.zeros((len(parts), 2), np.float32)
+        arena.grads = self._grads[0]
+        self.losses: NDArray[np.float64] = self._losses[0]
+        self.totals: Floats = self._totals[0]
         self.loss_counts: Ints = np.zeros(len(phases), np.int64)
-        self.totals: Floats = np.zeros(2, np.float32)
         log_alpha, target_entropy = temperature
         # log alpha, its gradient, its two moments, the entropy aimed at
         self.temperature: Floats = np.array([log_alpha, 0, 0, 0, target_entropy], np.float32)
-        scratch = np.zeros(max(phase.height for phase in phases) * LANES + 16, np.float32)
-        self._tile: Floats = scratch[(-scratch.ctypes.data % 64) // 4 :]  # on a cache line
+        height = max(phase.height for phase in phases)
+        self._scratch = np.zeros((len(parts), height * LANES + 16), np.float32)
+        self._tiles: Ints = np.array([(row.ctypes.data + 63) & ~63 for row in self._scratch])
+        self._draws = _draws(batch, n_step)
+        self._helped: Floats | None = None  # the transitions that helpers read
         self.updates = 0
         self._piece = max(1, min(_MOST, _WORK // (arena.size * batch)))
 
@@ -134,42 +149,68 @@ class Update:
             raise ValueError("transitions must be a contiguous float32 matrix")
         if transitions.total <= transitions.first:
             raise ValueError("cannot update from an empty replay; collect transitions first")
-        arena = self.arena
-        columns = np.array(transitions[4:], np.int64)
         begin, end = lines or (0, len(self._script))
         announce(executor.run_updates)
-        script = self._script[begin:end]
-        table = self._dense_table if dense else self._table
+        rest = (
+            self._script[begin:end],
+            self._dense_table if dense else self._table,
+            *self._arguments(transitions, self._whole if dense else self._parts),
+        )
+        if len(self._parts) > 1 and not dense:
+            self._call_helpers(rest, data)
         update, last = self.updates, self.updates + count
         while update < last:
-            update = executor.run_updates(
-                min(self._piece, last - update),
-                update,
-                script,
-                table,
-                arena.index,
-                arena.params,
-                arena.grads,
-                arena.dense,
-                arena.first_moment,
-                arena.second_moment,
-                self.steps,
-                self.scalars,
-                self.losses,
-                self.loss_counts,
-                self.totals,
-                data,
-                transitions.first,
-                transitions.total,
-                transitions.environments,
-                columns,
-                self._batch,
-                self._n_step,
-                self._n_step_from,
-                self._discount,
-                self.keys,
-                self.temperature,
-                self._tile,
-            )
+            update = executor.run_updates(0, min(self._piece, last - update), update, *rest)
             if end == len(self._script):
                 self.updates = update
+
+    def _arguments(self, transitions: Transitions, parts: Ints) -> tuple[Any, ...]:
+        """Return what every call is given behind its script and table."""
+        arena = self.arena
+        return (
+            arena.index,
+            arena.params,
+            self._grads,
+            arena.dense,
+            arena.first_moment,
+            arena.second_moment,
+            self.steps,
+            self.scalars,
+            self._losses,
+            self.loss_counts,
+            self._totals,
+            *transitions[:4],
+            np.array(transitions[4:], np.int64),
+            *self._draws,
+            parts,
+            self._board,
+            self._n_step,
+            self._n_step_from,
+            self._discount,
+            self.keys,
+            self.temperature,
+            self._tiles,
+        )
+
+    def _call_helpers(self, rest: tuple[Any, ...], data: Floats) -> None:
+        """Let threads that do not look at the board look at it, on these transitions."""
+        awake = self._board[1:, board.AWAKE]
+        while self._helped is not data and awake.any():  # they leave by themselves
+            time.sleep(1e-4)
+        self._helped = data
+        for part in np.flatnonzero(awake == 0) + 1:
+            self._board[part, board.AWAKE] = 1
+            crew.start(partial(executor.run_updates, int(part), 0, 0, *rest), len(awake))
+
+
+def _draws(batch: int, n_step: int) -> tuple[Any, ...]:
+    """Return scratch for the rows of a minibatch and for what its windows are."""
+    return (
+        np.zeros(batch, np.int64),
+        np.zeros(batch, np.int64),
+        np.zeros((n_step, batch), np.int64),
+        np.zeros((n_step, batch), np.float32),
+        np.zeros(batch, np.int64),
+        np.zeros(batch, np.float32),
+        np.zeros(batch, np.float32),
+    )
