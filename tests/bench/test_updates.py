@@ -98,7 +98,8 @@ def test_two_threads_stand_beside_one() -> None:
     one, two = rows[1], rows[3]
     assert one.ratio is None
     assert two.ratio_to == updates.ENGINE
-    assert one.value is not None and two.value is not None
+    assert one.value is not None
+    assert two.value is not None
     assert two.ratio == pytest.approx(two.value / one.value)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,18 @@ from thrifty.runs import execute
 from thrifty.runs.experiment import Record
 
 pytestmark = pytest.mark.usefixtures("quick")
+
+
+def test_a_field_added_since_the_run_began_has_its_default(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    execute(run, callbacks=[lambda record: False])
+    path = run.directory / "config.json"
+    document = json.loads(path.read_text())
+    del document["config"]["capacity"]  # as if a newer version had brought it
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match="different config"):
+        execute(make_run(tmp_path / "run", capacity=21))
+    assert execute(run).status == "done"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ that process ends. Where there is no `flock` (Windows) the user has to take care
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,15 @@ def is_busy(directory: Path) -> bool:
     return False
 
 
-def holds_run(directory: Path, document: Mapping[str, Any]) -> bool:
+def holds_run(
+    directory: Path, document: Mapping[str, Any], complete: Callable[[Any], Any] = copy
+) -> bool:
     """Tell whether `directory` holds the run that `document` describes; False where it is free.
 
     Args:
         directory: may not exist.
         document: what config.json holds, or would hold, for the run in question.
+        complete: fills in what the configuration of an older version lacks.
 
     Raises:
         ValueError: the folder holds another run, other files, or is no folder.
@@ -60,7 +64,9 @@ def holds_run(directory: Path, document: Mapping[str, Any]) -> bool:
         if any(path.name not in ours for path in directory.iterdir()):
             raise ValueError(f"{directory} holds other files: choose an empty or new folder")
         return False
-    held = read_config(directory)
+    held = dict(read_config(directory))
+    with contextlib.suppress(ValueError, KeyError):  # of another kind: it differs
+        held["config"] = complete(held["config"])
     different = [key for key in _IDENTITY if held.get(key) != document[key]]
     if different:
         raise ValueError(
@@ -71,14 +77,21 @@ def holds_run(directory: Path, document: Mapping[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def claim(directory: Path, document: Mapping[str, Any]) -> Iterator[None]:
+def claim(
+    directory: Path, document: Mapping[str, Any], complete: Callable[[Any], Any] = copy
+) -> Iterator[None]:
     """Make `directory` the run that `document` describes, and hold it until the context ends.
+
+    Args:
+        directory: see `holds_run`.
+        document: see `holds_run`.
+        complete: see `holds_run`.
 
     Raises:
         Busy: another process works on it.
         ValueError: the folder holds something else, or it cannot be written.
     """
-    holds_run(directory, document)  # before anything is written
+    holds_run(directory, document, complete)  # before anything is written
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = open(directory / LOCK, "ab")  # noqa: SIM115 - closed by the with below
@@ -97,7 +110,9 @@ def claim(directory: Path, document: Mapping[str, Any]) -> Iterator[None]:
                 ) from None
             except OSError:  # a network folder without locks: better unguarded than unusable
                 pass
-        if not holds_run(directory, document):  # again, now that nobody else can change it
+        if not holds_run(
+            directory, document, complete
+        ):  # nobody else can change it now
             durable.write_json(directory / CONFIG, document)
         durable.remove_temporaries([directory, directory / JOURNAL])
         yield

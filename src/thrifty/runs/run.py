@@ -84,6 +84,15 @@ class Run:
         restored: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))
         return restored  # as it will be read back: tuples are lists
 
+    def completed(self, config: Any) -> Any:
+        """Return a stored configuration of this run's kind with the fields added since, as they
+        were before there was a choice: with their defaults.
+
+        Raises:
+            ValueError: it is of another kind.
+        """
+        return json.loads(json.dumps(to_json(from_json(type(self.config), config))))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -184,12 +193,12 @@ def execute(
         'done'
     """
     directory, document = Path(run.directory), run.document()
-    if holds_run(directory, document) and (done := read_done(directory)):
+    if holds_run(directory, document, run.completed) and (done := read_done(directory)):
         return _outcome_of(done)
     with _threads(run.threads) as set_threads:
         experiment = run.config.build(run.seed)
         set_threads()  # the experiment may have been the first to import torch
-        with claim(directory, document):
+        with claim(directory, document, run.completed):
             if done := read_done(directory):  # another process finished it since we looked
                 return _outcome_of(done)
             if isinstance(experiment, Placed):

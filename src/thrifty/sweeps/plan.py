@@ -168,7 +168,7 @@ def _column(
         )
         for seed in seeds
     ]
-    begun = [holds_run(run.directory, run.document()) for run in runs]
+    begun = [holds_run(run.directory, run.document(), run.completed) for run in runs]
     if not any(begun):  # else this configuration has been built before
         command.config.build(seeds[0])
     return runs
