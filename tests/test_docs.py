@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -131,6 +132,22 @@ def test_code_is_shown_without_its_docstring(generated: ModuleType) -> None:
     assert "math.cos(math.pi * step / self.update_until)" in shown
 
 
+def test_a_script_that_a_page_names_is_there() -> None:
+    """Also in a table, where no link leads to it."""
+    told = []
+    for page in [*PAGES, ROOT / "README.md", ROOT / "benchmarks" / "README.md"]:
+        for words in re.findall(
+            r"`((?:python )?(?:results|benchmarks|examples)/[^`]+)`", page.read_text()
+        ):
+            program, *rest = shlex.split(words)
+            path = ROOT / (rest[0] if program == "python" else program)
+            assert path.exists(), f"{page.name}: {words}"
+            if path.suffix == ".sh" and program != "python":
+                assert os.access(path, os.X_OK), f"{page.name}: {words}"
+            told.append(path)
+    assert len(told) > 20
+
+
 def test_every_link_leads_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
@@ -174,6 +191,10 @@ def test_what_was_measured_names_no_folder_of_a_machine() -> None:
 def test_the_six_papers_are_cited() -> None:
     yaml = pytest.importorskip("yaml", reason='needs pip install "thrifty[docs]"')
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version = citation["version"]
+    assert f"## {version}" in changes
+    assert ("date-released" in citation) == (f"## {version} (unreleased)" not in changes)
     papers = {
         one["identifiers"][0]["value"].removeprefix("arXiv:"): len(one["authors"])
         for one in citation["references"]

@@ -110,9 +110,7 @@ def claim(
                 ) from None
             except OSError:  # a network folder without locks: better unguarded than unusable
                 pass
-        if not holds_run(
-            directory, document, complete
-        ):  # nobody else can change it now
+        if not holds_run(directory, document, complete):  # nobody else can change it now
             durable.write_json(directory / CONFIG, document)
         durable.remove_temporaries([directory, directory / JOURNAL])
         yield
