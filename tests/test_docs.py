@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from thrifty import cli, flags
+from thrifty.report import load_run
 from thrifty.report.claims import read_results
 from thrifty.runs.naming import resolve
+from thrifty.runs.tasks import circumstances
 from thrifty.sweeps.plan import read_seeds, read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,7 +139,7 @@ def test_a_script_that_a_page_names_is_there() -> None:
     told = []
     for page in [*PAGES, ROOT / "README.md", ROOT / "benchmarks" / "README.md"]:
         for words in re.findall(
-            r"`((?:python )?(?:results|benchmarks|examples)/[^`]+)`", page.read_text()
+            r"`((?:python )?(?:results|benchmarks|examples)/[^`<]+)`", page.read_text()
         ):
             program, *rest = shlex.split(words)
             path = ROOT / (rest[0] if program == "python" else program)
@@ -180,6 +182,21 @@ def test_the_demos_hours_are_those_of_its_claims() -> None:
     claims = read_results(ROOT / "results")
     assert told
     assert {float(told[1])} == {one.hours for one in claims if "The demo agent" in one.claim}
+
+
+@pytest.mark.parametrize("paper", ["icvar", "lsvi_ucb_plus", "rlx2", "rsd4"])
+def test_the_hours_of_a_script_are_those_that_were_noted(paper: str) -> None:
+    page = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    told = re.search(
+        rf"`results/{paper}/run.sh[^`]*` \| (?:about )?([\d.]+) \|$", page, re.MULTILINE
+    )
+    _, hours = circumstances(ROOT / "results" / paper)
+    if paper == "rlx2":  # whose runs are folders; the demo's own, without those before the engine
+        folders = (ROOT / "results" / paper / "runs").glob("*-[0-9]")
+        kept = [folder for folder in folders if not re.fullmatch(r"demo-\d", folder.name)]
+        hours = sum(load_run(folder).wall_seconds or 0.0 for folder in kept) / 3600
+    assert told
+    assert float(told[1]) == pytest.approx(hours, rel=0.07)
 
 
 def test_what_was_measured_names_no_folder_of_a_machine() -> None:
