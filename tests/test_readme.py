@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from thrifty.recipes.rlx2 import published_sparsity
 from thrifty.report.claims import read_results, stale
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -167,6 +168,20 @@ def test_the_processor_is_the_one_that_was_measured_on(
     (processor,) = re.findall(told, text)
     cpu = json.loads((ROOT / measured_in).read_text())["hardware"]["cpu"]
     assert cpu.replace("(R)", "").startswith(processor)
+
+
+def test_the_sparsities_are_those_of_the_recipes() -> None:
+    """TD3's and SAC's, actors and critics, on the four tasks of the paper's table."""
+    known = [
+        sparsity
+        for learner in ("td3", "sac")
+        for task in ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5")
+        for sparsity in published_sparsity(task, learner)  # type: ignore[arg-type]
+    ]
+    told = f"TD3 and SAC with {min(known):.0%} to {max(known):.0%} of".replace("% to", "to")
+    told = told.replace("%", " %")
+    for page in ("README.md", "docs/index.md"):
+        assert told in (ROOT / page).read_text(encoding="utf-8")
 
 
 def test_every_file_that_it_links_is_there() -> None:
