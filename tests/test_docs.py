@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -16,8 +17,10 @@ from typing import Any
 import pytest
 
 from thrifty import cli, flags
+from thrifty.report import load_run
 from thrifty.report.claims import read_results
 from thrifty.runs.naming import resolve
+from thrifty.runs.tasks import circumstances
 from thrifty.sweeps.plan import read_seeds, read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,6 +134,22 @@ def test_code_is_shown_without_its_docstring(generated: ModuleType) -> None:
     assert "math.cos(math.pi * step / self.update_until)" in shown
 
 
+def test_a_script_that_a_page_names_is_there() -> None:
+    """Also in a table, where no link leads to it."""
+    told = []
+    for page in [*PAGES, ROOT / "README.md", ROOT / "benchmarks" / "README.md"]:
+        for words in re.findall(
+            r"`((?:python )?(?:results|benchmarks|examples)/[^`<]+)`", page.read_text()
+        ):
+            program, *rest = shlex.split(words)
+            path = ROOT / (rest[0] if program == "python" else program)
+            assert path.exists(), f"{page.name}: {words}"
+            if path.suffix == ".sh" and program != "python":
+                assert os.access(path, os.X_OK), f"{page.name}: {words}"
+            told.append(path)
+    assert len(told) > 20
+
+
 def test_every_link_leads_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
@@ -165,6 +184,21 @@ def test_the_demos_hours_are_those_of_its_claims() -> None:
     assert {float(told[1])} == {one.hours for one in claims if "The demo agent" in one.claim}
 
 
+@pytest.mark.parametrize("paper", ["icvar", "lsvi_ucb_plus", "rlx2", "rsd4"])
+def test_the_hours_of_a_script_are_those_that_were_noted(paper: str) -> None:
+    page = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    told = re.search(
+        rf"`results/{paper}/run.sh[^`]*` \| (?:about )?([\d.]+) \|$", page, re.MULTILINE
+    )
+    _, hours = circumstances(ROOT / "results" / paper)
+    if paper == "rlx2":  # whose runs are folders; the demo's own, without those before the engine
+        folders = (ROOT / "results" / paper / "runs").glob("*-[0-9]")
+        kept = [folder for folder in folders if not re.fullmatch(r"demo-\d", folder.name)]
+        hours = sum(load_run(folder).wall_seconds or 0.0 for folder in kept) / 3600
+    assert told
+    assert float(told[1]) == pytest.approx(hours, rel=0.07)
+
+
 def test_what_was_measured_names_no_folder_of_a_machine() -> None:
     for path in (ROOT / "benchmarks").glob("*.json"):
         words = shlex.split(json.loads(path.read_text(encoding="utf-8"))["command"])
@@ -174,6 +208,10 @@ def test_what_was_measured_names_no_folder_of_a_machine() -> None:
 def test_the_six_papers_are_cited() -> None:
     yaml = pytest.importorskip("yaml", reason='needs pip install "thrifty[docs]"')
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version = citation["version"]
+    assert f"## {version}" in changes
+    assert ("date-released" in citation) == (f"## {version} (unreleased)" not in changes)
     papers = {
         one["identifiers"][0]["value"].removeprefix("arXiv:"): len(one["authors"])
         for one in citation["references"]

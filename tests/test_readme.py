@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from thrifty.recipes.rlx2 import published_sparsity
 from thrifty.report.claims import read_results, stale
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,6 +51,39 @@ def test_the_stable_baselines3_example_runs(
         "actor": 0.9,
         "critic": 0.85,
     }
+
+
+# What a block of the page takes from its reader's surroundings, and what makes it short.
+OTHERS: dict[str, tuple[str, dict[str, str]]] = {
+    "thrifty.QMIX": ("", {"100_000": "200", "20_000": "100", "evaluate(100)": "evaluate(2)"}),
+    "sparsify(model": (
+        "import torch\n"
+        "model = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.Linear(64, 1))\n"
+        "optimizer = torch.optim.Adam(model.parameters())\n",
+        {},
+    ),
+    "sparse_policy.load": (
+        "import numpy as np, thrifty\n"
+        "from thrifty.export import export_policy\n"
+        "export_policy(thrifty.TD3('Pendulum-v1', learning_starts=20), 'policy.npz')\n"
+        "observation = np.zeros(3)\n",
+        {},
+    ),
+    "run_episodes": ("", {"100_000": "500"}),
+}
+
+
+def test_the_other_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    blocks = [code for code in blocks[1:] if "sb3" not in code]
+    assert len(blocks) == len(OTHERS)
+    for code, (mark, (before, shorter)) in zip(blocks, OTHERS.items(), strict=True):
+        assert mark in code
+        for long, short in shorter.items():
+            assert long in code
+            code = code.replace(long, short)
+        exec(compile(before + code, "README", "exec"), {})
 
 
 def measured(name: str, **wanted: object) -> dict[str, Any]:
@@ -112,6 +146,42 @@ def test_the_demos_figures_are_those_of_its_runs() -> None:
     records = [json.loads(line) for line in (runs[0] / "records.jsonl").read_text().splitlines()]
     (gait,) = [record for record in records if record["kind"] == "gait"]
     assert "runs {:.1f} m/s".format(gait["distance"] / gait["seconds"]) in told
+
+
+@pytest.mark.parametrize(
+    ("page", "told", "measured_in"),
+    [
+        ("README.md", r"One TD3 update .*? one core of an (.*?), `thrifty", "benchmarks/td3.json"),
+        ("docs/engine.md", r"batch 256\), one core of an (.*?), low", "benchmarks/td3.json"),
+        ("README.md", r"`thrifty bench policy`, low decile, (.*?)\)", "benchmarks/policy.json"),
+        (
+            "README.md",
+            r"minutes on one core of an (.*?), compilation",
+            "results/rlx2/runs/demo-engine-0/environment.json",
+        ),
+    ],
+)
+def test_the_processor_is_the_one_that_was_measured_on(
+    page: str, told: str, measured_in: str
+) -> None:
+    text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    (processor,) = re.findall(told, text)
+    cpu = json.loads((ROOT / measured_in).read_text())["hardware"]["cpu"]
+    assert cpu.replace("(R)", "").startswith(processor)
+
+
+def test_the_sparsities_are_those_of_the_recipes() -> None:
+    """TD3's and SAC's, actors and critics, on the four tasks of the paper's table."""
+    known = [
+        sparsity
+        for learner in ("td3", "sac")
+        for task in ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5")
+        for sparsity in published_sparsity(task, learner)  # type: ignore[arg-type]
+    ]
+    told = f"TD3 and SAC with {min(known):.0%} to {max(known):.0%} of".replace("% to", "to")
+    told = told.replace("%", " %")
+    for page in ("README.md", "docs/index.md"):
+        assert told in (ROOT / page).read_text(encoding="utf-8")
 
 
 def test_every_file_that_it_links_is_there() -> None:

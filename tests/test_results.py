@@ -52,6 +52,29 @@ def test_thinned_records_keep_every_evaluation_and_one_training_record_in_twenty
     assert kept[-1]["returns"] == [1.234568]
 
 
+def test_a_run_that_was_begun_anew_does_not_replace_the_copy_of_a_finished_one(
+    script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = script("evidence_1m")
+    monkeypatch.setattr(evidence, "RUNS", tmp_path / "copies")
+
+    def collected(place: str, step: int, done: bool) -> int:
+        run = tmp_path / place / "td3-Ant-v5-0"
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "config.json").write_text("{}")
+        (run / "records.jsonl").write_text(json.dumps({"kind": "evaluation", "step": step}) + "\n")
+        if done:
+            (run / "DONE").write_text("{}")
+        evidence.collect(tmp_path / place)
+        text = (tmp_path / "copies" / run.name / "records.jsonl").read_text()
+        return int(json.loads(text)["step"])
+
+    assert collected("here", 5, done=False) == 5
+    assert collected("here", 9, done=True) == 9
+    assert collected("elsewhere", 3, done=False) == 9
+    assert collected("elsewhere", 9, done=True) == 9
+
+
 def test_a_script_rewrites_its_own_claims_and_no_others(
     script: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
@@ -81,23 +104,11 @@ def test_a_script_rewrites_its_own_claims_and_no_others(
     assert [claim.measured for claim in claims] == [2.0, 0.5, 1.0, 3.0]
     assert [claim.status for claim in claims] == ["holds", "failed", "holds", "holds"]
     assert {claim.interval for claim in claims} == {None}  # a single seed has none
-
-
-@pytest.mark.parametrize(
-    ("recipe", "algorithm", "expected"),
-    [("rlx2.rigl", "TD3", True), ("rlx2.rigl", "SAC", False), ("rlx2.set_plus", "TD3", False)],
-)
-def test_other_runs_of_a_sweep_are_not_taken_for_these(
-    recipe: str,
-    algorithm: str,
-    expected: bool,
-    script: Callable[[str], ModuleType],
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"recipe": recipe, "seed": 0}))
-    start = {"kind": "start", "step": 0, "algorithm": algorithm}
-    (tmp_path / "records.jsonl").write_text(json.dumps(start) + "\n")
-    assert script("evidence_1m").is_compared(load_run(tmp_path)) is expected
+    before = path.read_text()
+    with pytest.raises(ValueError, match="hardware is ''"):
+        rows.write_rows("a.py", [row(1.0).replace('"h"', '""')], path)
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_has_not_been_run_is_a_row_too(
@@ -107,7 +118,7 @@ def test_what_has_not_been_run_is_a_row_too(
     evidence = script("evidence_1m")
     path = tmp_path / "claims.toml"
     told = {claim.claim for claim in read_claims(SCRIPTS / "claims.toml")}
-    for task in evidence.PUBLISHED:
+    for task in evidence.ENVIRONMENTS:
         path.write_text("\n".join(evidence.rows_of(task, {})))
         rows = read_claims(path)
         assert [claim.status for claim in rows] == ["not run"] * 3

@@ -68,6 +68,9 @@ def write_rows(script: str, rows: Sequence[str], path: Path = CLAIMS) -> None:
         script: its name.
         rows: from :func:`claim_row`.
         path: of the claims file.
+
+    Raises:
+        ValueError: a row that cannot be read back; the file stays as it was.
     """
     begin, end = f"# Rows written by {script}: begin", f"# Rows written by {script}: end"
     text = path.read_text(encoding="utf-8")
@@ -77,5 +80,10 @@ def write_rows(script: str, rows: Sequence[str], path: Path = CLAIMS) -> None:
         text = before + section + rest.split(end)[1]
     else:
         text = f"{text.rstrip()}\n\n{section}\n"
-    path.write_text(text, encoding="utf-8")
-    read_claims(path)
+    draft = path.with_name(path.name + ".new")
+    draft.write_text(text, encoding="utf-8")
+    try:
+        read_claims(draft)  # before it takes the place of what is there
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from agents_1m import AGENTS, COMPARED, ENVIRONMENTS, FINAL, agent_of, published
 from claim_rows import claim_row, write_rows
 from summarise import curve, ratio_interval
 
@@ -43,22 +44,9 @@ HERE = Path(__file__).resolve().parent
 RUNS = HERE / "runs-1m"
 SEEDS = 3
 LAST = 10
-COMPARED, FINAL = 300_000, 1_000_000
 KEPT = ("start", "random_policy", "evaluation", "n_step", "end")
 THINNING = 20
-NAMES = {
-    "rlx2.dense": "dense TD3",
-    "rlx2.td3": "RLx2-TD3",
-    "rlx2.rigl": "RigL",
-    "rlx2.static": "static sparse",
-}
-# Percent of dense TD3's return after 3M steps, from the paper's table 2.
-PUBLISHED = {
-    "HalfCheetah-v5": {"RLx2-TD3": 99.8, "RigL": 90.8, "static sparse": 77.1},
-    "Hopper-v5": {"RLx2-TD3": 97.0, "RigL": 90.6, "static sparse": 67.7},
-    "Walker2d-v5": {"RLx2-TD3": 98.1, "RigL": 35.7, "static sparse": 42.9},
-    "Ant-v5": {"RLx2-TD3": 103.9, "RigL": 68.5, "static sparse": 49.6},
-}
+NAMES = {agent: AGENTS[agent].name for agent in ("dense", "td3", "rigl", "static")}
 WITHIN = 97  # the paper chose the sparsest pair that stays within 3 % of dense
 
 Scores = dict[int, float]  # of each seed
@@ -68,12 +56,17 @@ Scores = dict[int, float]  # of each seed
 
 
 def collect(folder: Path) -> None:
-    """Copy what is small of every run, finished or not, over the copies made before."""
+    """Copy what is small of every run, finished or not, over the copies made before.
+
+    The copy of a finished run stays where the run here is not finished.
+    """
     for config in sorted(folder.glob("*/config.json")):
         run = config.parent
         if not (run / "records.jsonl").exists():
             continue
         target = RUNS / run.name
+        if (target / "DONE").exists() and not (run / "DONE").exists():
+            continue  # begun anew elsewhere: the copy of the finished run stays
         target.mkdir(parents=True, exist_ok=True)
         for name in ("config.json", "environment.json", "DONE"):
             if (run / name).exists():
@@ -110,11 +103,6 @@ def rounded(value: Any) -> Any:
 # ---------------------------------------------------------------------- reading
 
 
-def is_compared(run: RunData) -> bool:
-    """Tell whether a run is one of these agents; a sweep has others, SAC's under the same names."""
-    return run.recipe in NAMES and run.first("start").get("algorithm") == "TD3"
-
-
 def scores_at(runs: list[RunData], step: int) -> Scores:
     """Return the scores at a step of the runs that have reached it, by seed."""
     scores = {}
@@ -137,7 +125,7 @@ def hardware(runs: list[RunData]) -> str:
         for run in runs
         if run.environment
     }
-    return "; ".join(sorted(machines))
+    return "; ".join(sorted(machines)) or "machine not noted"
 
 
 def seed_names(runs: list[RunData], seeds: Scores) -> list[str]:
@@ -189,70 +177,138 @@ def over_processor(run: RunData) -> RunData:
     return dataclasses.replace(run, records=records)
 
 
+def keeps_dense(
+    task: str,
+    agent: str,
+    ours: list[RunData],
+    theirs: list[RunData],
+    generator: np.random.Generator,
+) -> str:
+    """Return the claim that an agent has the dense return, at the length of the dense runs.
+
+    Args:
+        task: the environment.
+        agent: by its name in agents_1m.
+        ours: its runs.
+        theirs: those of the dense learner.
+        generator: draws the resamples.
+    """
+    name, dense = AGENTS[agent].name, "dense SAC" if agent == "sac" else "dense TD3"
+    scores, others = scores_at(ours, COMPARED), scores_at(theirs, COMPARED)
+    measured: float | None = None
+    interval: tuple[float, float] | None = None
+    if scores and others:
+        measured, *bounds = ratio_interval(list(scores.values()), list(others.values()), generator)
+        if min(len(scores), len(others)) > 1:
+            interval = (bounds[0], bounds[1])
+    return row_of(
+        f"{name} keeps the dense return on {task}, 300k steps",
+        f"table 2: {published(agent, task)} % after 3M steps of the v3 task",
+        f"% of {dense}'s return",
+        f">= {WITHIN}",
+        measured,
+        interval,
+        (ours, scores),
+        (theirs, others),
+    )
+
+
+def not_below(
+    claim: str,
+    where: str,
+    ours: list[RunData],
+    theirs: list[RunData],
+    generator: np.random.Generator,
+) -> str:
+    """Return the claim that one agent's return is not below another's after 1M steps.
+
+    Args:
+        claim: what is said.
+        where: in the paper, with its figures.
+        ours: runs of the one.
+        theirs: runs of the other.
+        generator: draws the resamples.
+    """
+    scores, others = scores_at(ours, FINAL), scores_at(theirs, FINAL)
+    measured: float | None = None
+    interval: tuple[float, float] | None = None
+    if scores and others:
+        measured, *bounds = difference_interval(
+            list(scores.values()), list(others.values()), mean, generator=generator
+        )
+        interval = (bounds[0], bounds[1])
+    metric, expected = "difference of returns", ">= 0"
+    return row_of(
+        claim, where, metric, expected, measured, interval, (ours, scores), (theirs, others)
+    )
+
+
+def row_of(
+    claim: str,
+    where: str,
+    metric: str,
+    expected: str,
+    measured: float | None,
+    interval: tuple[float, float] | None,
+    *groups: tuple[list[RunData], Scores],
+) -> str:
+    """Return a row of claims.toml about two groups, each its runs and their scores by seed."""
+    counts = [len(scores) for _, scores in groups]
+    count = "{} and {} seeds".format(*counts) if all(counts) else f"{SEEDS} seeds"
+    both = [run for runs, _ in groups for run in runs]
+    used = [name for runs, scores in groups for name in seed_names(runs, scores)]
+    return claim_row(
+        claim=claim,
+        where=where,
+        metric=f"{metric}, mean of the last {LAST} evaluations, {count}",
+        expected=expected,
+        measured=measured,
+        interval=interval,
+        runs=used,
+        seeds=sorted({seed for _, scores in groups for seed in scores}),
+        hardware=hardware(both),
+        hours=hours([run for run in both if f"{RUNS.name}/{run.name}" in used]),
+    )
+
+
 def rows_of(task: str, agents: dict[str, list[RunData]]) -> list[str]:
     """Return the claims of one environment as rows of claims.toml, also of one without runs."""
     generator = np.random.default_rng(0)
     rlx2 = agents.get("RLx2-TD3", [])
-    rows = []
-    for other, step, expected in (
-        ("dense TD3", COMPARED, f">= {WITHIN}"),
-        ("RigL", FINAL, ">= 0"),
-        ("static sparse", FINAL, ">= 0"),
-    ):
-        runs = agents.get(other, [])
-        ours, theirs = scores_at(rlx2, step), scores_at(runs, step)
-        count = f"{len(ours)} and {len(theirs)} seeds" if ours and theirs else f"{SEEDS} seeds"
-        published = PUBLISHED[task]
-        measured: float | None = None
-        interval: tuple[float, float] | None = None
-        if other == "dense TD3":
-            claim = f"RLx2-TD3 keeps the dense return on {task}, 300k steps"
-            where = f"table 2: {published['RLx2-TD3']} % after 3M steps of the v3 task"
-            metric = f"% of dense TD3's return, mean of the last {LAST} evaluations, {count}"
-            if ours and theirs:
-                measured, *bounds = ratio_interval(
-                    list(ours.values()), list(theirs.values()), generator
-                )
-                if min(len(ours), len(theirs)) > 1:
-                    interval = (bounds[0], bounds[1])
-        else:
-            claim = f"RLx2-TD3 is not below {other} at equal sparsity on {task}, 1M steps"
-            where = (
-                f"table 2: {published['RLx2-TD3']} against {published[other]} % of dense after 3M"
-            )
-            metric = f"difference of returns, mean of the last {LAST} evaluations, {count}"
-            if ours and theirs:
-                gap = difference_interval(
-                    list(ours.values()), list(theirs.values()), mean, generator=generator
-                )
-                measured, interval = gap.value, (gap.low, gap.high)
-        both = [*rlx2, *runs]
-        used = seed_names(rlx2, ours) + seed_names(runs, theirs)
+    rows = [keeps_dense(task, "td3", rlx2, agents.get("dense TD3", []), generator)]
+    for other in ("rigl", "static"):
+        name = AGENTS[other].name
+        figures = f"{published('td3', task)} against {published(other, task)} % of dense after 3M"
         rows.append(
-            claim_row(
-                claim=claim,
-                where=where,
-                metric=metric,
-                expected=expected,
-                measured=measured,
-                interval=interval,
-                runs=used,
-                seeds=sorted({*ours, *theirs}),
-                hardware=hardware(both),
-                hours=hours([run for run in both if f"{RUNS.name}/{run.name}" in used]),
+            not_below(
+                f"RLx2-TD3 is not below {name} at equal sparsity on {task}, 1M steps",
+                f"table 2: {figures}",
+                rlx2,
+                agents.get(name, []),
+                generator,
             )
         )
     return rows
 
 
-def summarise(claims: bool) -> None:
-    """Draw and write everything from the copies in runs-1m."""
-    generator = np.random.default_rng(0)
+def copies() -> dict[str, dict[str, list[RunData]]]:
+    """Return the runs in runs-1m by environment and agent."""
     tasks: dict[str, dict[str, list[RunData]]] = defaultdict(lambda: defaultdict(list))
     for config in sorted(RUNS.glob("*/config.json")):
         run = load_run(config.parent)
-        if is_compared(run):
-            tasks[run.task][NAMES[run.recipe]].append(run)
+        if agent := agent_of(run):
+            tasks[run.task][agent].append(run)
+    return tasks
+
+
+def summarise(claims: bool) -> None:
+    """Draw and write everything from the copies in runs-1m."""
+    generator = np.random.default_rng(0)
+    tasks = {
+        task: {NAMES[agent]: runs for agent, runs in agents.items() if agent in NAMES}
+        for task, agents in copies().items()
+        if set(agents) & set(NAMES)
+    }
     lines = ["| environment | agent | return at 300k steps | % of dense, 300k |"]
     lines[0] += " return at 1M steps | steps per processor second |"
     lines.append("|---|---|---|---|---|---|")
@@ -269,7 +325,7 @@ def summarise(claims: bool) -> None:
                 f"| {task} | {name} | {text_of(compared, generator)} | {share} | {final} "
                 f"| {speed:.0f} |"
             )
-    rows = [row for task in PUBLISHED for row in rows_of(task, tasks.get(task, {}))]
+    rows = [row for task in ENVIRONMENTS for row in rows_of(task, tasks.get(task, {}))]
     lines += ["", "| run | steps so far | finished | processor hours |", "|---|---|---|---|"]
     for _, agents in sorted(tasks.items()):
         for run in (run for runs in agents.values() for run in runs):

@@ -1,6 +1,6 @@
 """thrifty: get the result for a fraction of the budget.
 
-Sparse reinforcement learning from scratch (RLx2): TD3 and SAC agents trained at 85 to 98 %
+Sparse reinforcement learning from scratch (RLx2): TD3 and SAC agents trained at 75 to 98 %
 sparsity, and teams (MAST): QMIX, VDN, WQMIX, RES. ``thrifty.TD3`` and its like are agents in the
 manner of Stable-Baselines3;
 ``thrifty.sparse`` makes any PyTorch module sparse; the command line is ``thrifty --help``.

@@ -70,6 +70,39 @@ def test_groups_are_named_by_the_settings_that_differ(make_run: MakeRun) -> None
     ]
 
 
+def test_runs_of_different_lengths_are_never_averaged(
+    write_run_at: MakeRun, tmp_path: Path
+) -> None:
+    """A sweep with `--set steps=100,200`: n-step delay, warm-up and so on are fractions of it."""
+    runs = []
+    for task, steps, seed in (
+        ("A-v0", 100, 0),
+        ("A-v0", 200, 0),
+        ("A-v0", 200, 1),
+        ("B-v0", 50, 0),
+    ):
+        records = short_records(1.0, environment=task)
+        records[0]["steps"] = steps
+        folder = tmp_path / f"{task}-{steps}-{seed}"
+        runs.append(
+            load_run(
+                write_run_at(
+                    folder, recipe="rlx2.td3", environment=task, seed=seed, records=records
+                )
+            )
+        )
+    assert labels(runs) == [
+        "rlx2.td3 (steps=100)",
+        "rlx2.td3 (steps=200)",
+        "rlx2.td3 (steps=200)",
+        "rlx2.td3",  # alone on its task
+    ]
+    assert {name: len(own) for name, own in by_task(runs)["A-v0"].items()} == {
+        "rlx2.td3 (steps=100)": 1,
+        "rlx2.td3 (steps=200)": 2,
+    }
+
+
 def test_normalised_scores_by_hand(short_run: MakeRun, tmp_path: Path) -> None:
     runs = [
         # Task A: random 100, reference 300 and 500, mean 400. Task B: random 0, reference 10, 10.

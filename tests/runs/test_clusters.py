@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -55,6 +56,39 @@ def test_slurm_jobs_are_cancelled_when_the_sweep_is_stopped(slurm: Any, tmp_path
     assert run_sweep([job], slurm, workers=1, show=look).interrupted
     until(lambda: not is_busy(tmp_path / "x"))
     assert standing_of(job) == "stopped"
+
+
+def child_of(parent: int) -> int:
+    """The one process that another one has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if int(path.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(path.parent.name))
+    (child,) = found
+    return child
+
+
+def test_a_slurm_job_whose_time_is_over_is_put_into_the_queue_again(
+    slurm: Any, tmp_path: Path
+) -> None:
+    """By submitit, which gets the signal: the sweep, without retries, does not notice."""
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("needs /proc, to find submitit's process")
+    job = counting(tmp_path / "x", steps=150, delay=0.02)
+    asked: list[None] = []
+
+    def look(places: Sequence[Place]) -> None:
+        if len(last_records(tmp_path / "x")) > 3 and not asked:
+            ((submitted, _),) = slurm._jobs
+            asked.append(os.kill(child_of(submitted._process.pid), signal.SIGUSR2))
+
+    outcome = run_sweep([job], slurm, workers=1, retries=0, show=look)
+    assert asked
+    assert (outcome.counts, outcome.failures) == ({"done": 1}, ())
+    assert len(sessions(tmp_path / "x")) == 2
+    execute(make_run(tmp_path / "whole", steps=150))
+    assert result(tmp_path / "x") == result(tmp_path / "whole")
 
 
 class Nodes:

@@ -147,6 +147,31 @@ def test_retries_are_bounded(script: list[str], starts: int, standing: str, tmp_
     assert (len(launcher.started), dict(outcome.counts)) == (starts, {standing: 1})
 
 
+@pytest.mark.parametrize("ending", ["stopped", "died"])
+def test_a_run_that_ends_because_the_sweep_stops_has_not_failed(
+    ending: str, tmp_path: Path
+) -> None:
+    """Also without retries: submitit, for one, reports a cancelled job as a failed one."""
+
+    class Cancelled(Scripted):
+        def ended(self) -> list[tuple[Job, Ending]]:
+            return super().ended() if self.asked else []
+
+        asked = False
+
+        def stop(self) -> None:
+            self.asked = True
+
+    def look(places: Sequence[Place]) -> None:
+        if places[0].standing == "at work":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    outcome = run_sweep(
+        [counting(tmp_path / "x")], Cancelled(x=[ending]), workers=1, retries=0, show=look
+    )
+    assert (outcome.interrupted, outcome.counts, outcome.failures) == (True, {"waiting": 1}, ())
+
+
 def test_no_more_than_the_workers_and_in_order(tmp_path: Path) -> None:
     most = 0
 

@@ -59,6 +59,8 @@ def test_settings_are_every_combination() -> None:
         (["=x"], "write --set name=value,value"),
         (["env=A,,B"], "write --set name=value,value"),
         (["a=1", "a=2"], "--set a stands twice"),
+        (["env=A", "environment=B"], "--set environment stands twice"),  # the last would win
+        (["learning-starts=1", "learning_starts=2"], "--set learning_starts stands twice"),
         (["seed=1,2"], "seed cannot be set: --seeds 0-9"),
         (["out=x"], "out cannot be set"),
     ],
@@ -139,7 +141,13 @@ def test_every_recipe_can_be_swept(recipe: str, tmp_path: Path) -> None:
         (["icvar.l_lava"], ("slip='0.1",), "--set slip='0.1 cannot be read .*: check its quotes"),
         (["icvar.l_lava", "rlx2.td3"], ("steps=many",), "--steps: invalid literal"),
         (["rlx2.td3"], ("env=Hopper-v5,NoSuchTask-v0",), "NoSuchTask"),
-        (["icvar.l_lava", "icvar.l_lava --slip 0.01"], ("slip=0.01",), "twice"),
+        (["icvar.l_lava"], ("slip=0.01,0.01",), "the sweep holds .* twice"),
+        (
+            ["icvar.l_lava", "icvar.l_lava --slip 0.02"],
+            ("slip=0.01",),
+            "slip stands twice, in the flags of icvar.l_lava and in --set",
+        ),
+        (["rlx2.td3 --env=Ant-v5"], ("environment=Hopper-v5",), "environment stands twice"),
     ],
 )
 def test_a_mistake_is_refused(

@@ -1,6 +1,7 @@
 """Runs in groups: one recipe with one choice of settings on one task; members differ in their seed.
 
-A group is named by its recipe, and by those settings that differ among the runs of the recipe.
+A group is named by its recipe, and by those settings that differ among the runs of the recipe; by
+its length as well where that alone tells runs of one task apart.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from thrifty.report.run_data import RunData
 from thrifty.report.single import final_return
 
 Groups = dict[str, list[RunData]]
-_NO_SETTING = ("environment", "env", "steps")  # columns of their own; lengths are compared as such
+_NO_SETTING = ("environment", "env", "steps")  # columns of their own
 
 
 def settings_of(run: RunData) -> dict[str, str]:
@@ -38,9 +39,14 @@ def settings_of(run: RunData) -> dict[str, str]:
 
 
 def labels(runs: Sequence[RunData]) -> list[str]:
-    """Return the group's name of each run, such as "rlx2.rigl (learner=sac)"."""
+    """Return the group's name of each run, such as "rlx2.rigl (learner=sac)".
+
+    Runs of one task that differ in nothing but their length are told apart by it: time constants
+    are fractions of the run.
+    """
     settings = [settings_of(run) for run in runs]
-    named = []
+    told: list[list[str]] = []
+    lengths: dict[tuple[str, ...], set[int | None]] = {}
     for run, own in zip(runs, settings, strict=True):
         pairs = zip(runs, settings, strict=True)
         alike = [other for one, other in pairs if one.recipe == run.recipe]
@@ -50,7 +56,13 @@ def labels(runs: Sequence[RunData]) -> list[str]:
             for name in names
             if len({other.get(name) for other in alike}) > 1
         ]
-        named.append(f"{run.recipe} ({', '.join(differing)})" if differing else run.recipe)
+        told.append(differing)
+        lengths.setdefault((run.task, run.recipe, *differing), set()).add(run.planned_steps)
+    named = []
+    for run, words in zip(runs, told, strict=True):
+        if len(lengths[(run.task, run.recipe, *words)]) > 1:
+            words = [*words, f"steps={run.planned_steps}"]
+        named.append(f"{run.recipe} ({', '.join(words)})" if words else run.recipe)
     return named
 
 

@@ -190,8 +190,8 @@ class _Sweep:
                 place.standing = "done"
             elif ending.kind == "busy":
                 self._later(place)
-            elif ending.kind == "stopped" and self.stopping:
-                place.standing = "waiting"
+            elif ending.kind in ("stopped", "died") and self.stopping:
+                place.standing = "waiting"  # a cancelled job of a cluster may look like a dead one
             elif ending.kind in ("stopped", "died") and place.deaths < self._retries:
                 place.deaths += 1
                 place.standing = "waiting"

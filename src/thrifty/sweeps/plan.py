@@ -74,7 +74,7 @@ def read_settings(told: Sequence[str]) -> list[tuple[Setting, ...]]:
         parts = [part.strip() for part in _COMMA.split(values)]
         if not (name and equals and all(parts)):
             raise ValueError(f"--set {one!r} cannot be read: write --set name=value,value")
-        if name in names:
+        if _spelled(name) in map(_spelled, names):
             raise ValueError(f"--set {name} stands twice: write --set {name}=value,value once")
         if name in _OF_THE_SWEEP:
             raise ValueError(f"{name} cannot be set: {_OF_THE_SWEEP[name]}")
@@ -149,6 +149,12 @@ def _column(
 ) -> list[Run]:
     """The runs of one recipe with one choice of settings, of all seeds."""
     function = resolve(recipe, namespace)
+    of_its_own = [_spelled(name) for name, _ in _settings_of(own)]
+    for name, _ in chosen:
+        if _spelled(name) in of_its_own:
+            raise ValueError(
+                f"{name} stands twice, in the flags of {recipe} and in --set: write it once"
+            )
     words = [*own, *(word for setting in chosen for word in _flag(*setting))]
     if any(word in ("-h", "--help") for word in words):
         raise ValueError(f"help is not part of a sweep: thrifty train {recipe} --help shows it")
@@ -172,6 +178,12 @@ def _column(
     if not any(begun):  # else this configuration has been built before
         command.config.build(seeds[0])
     return runs
+
+
+def _spelled(name: str) -> str:
+    """The one spelling of a flag that may be written in several."""
+    name = name.replace("_", "-")
+    return "environment" if name == "env" else name
 
 
 def _flag(name: str, value: str) -> list[str]:
