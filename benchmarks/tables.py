@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import updates_picture
 
-from thrifty.bench import compact, kernels, loop, policy, sac, schema, td3, updates
+from thrifty.bench import compact, kernels, lm, loop, policy, sac, schema, td3, updates
 from thrifty.bench.schema import NOT_MEASURED, Row
 
 HERE = Path(__file__).resolve().parent
@@ -190,6 +190,13 @@ def limits(name: str, rows: list[Row]) -> list[str]:
         for sparsity, mark in compact.MARKS.items():
             mine = [r for r in rows if (r.ratio_to, r.sparsity) == (compact.DENSE, sparsity)]
             found.append(Limit(f"updates over dense ones, {sparsity:.0%} sparse", mine, mark))
+    if name == "lm":
+        for implementation, metric, density, other, mark in lm.MARKS:
+            sparsity = None if density is None else 1.0 - density
+            mine = chosen(implementation, other, metric=metric, sparsity=sparsity)
+            share = "" if density in (None, 1.0) else f", density {density:g}"
+            what = f"{metric}: {implementation}{share}, over {other}"
+            found.append(Limit(what, mine, mark, at_least=False))
     if name == "policy":
         for case in dict.fromkeys(row.case for row in rows if row.sparsity == 0.95):
             for implementation, other, mark in (

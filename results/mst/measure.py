@@ -2,14 +2,17 @@
 
 A task is a recipe with its arguments, a variant of its configuration and a seed. Its run lies in a
 folder that is resumed where it was stopped, and its row is appended when it is finished, so
-repeating a command goes on. Two runs at a time, one thread each, see the same tokens in the same
-order where seed and batch are equal. Nothing was tuned on seeds below 1000.
+repeating a command goes on; its checkpoints are deleted then. A run whose loss is no number any
+more has a row as well, of infinite loss, so that one bad setting stops nothing. Two runs at a time,
+one thread each, see the same tokens in the same order where seed and batch are equal. Nothing was
+tuned or chosen on seeds below 1000.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from thrifty.lm.experiment import Diverged
 from thrifty.lm.gpt import GPTConfig
 from thrifty.recipes import mst
 from thrifty.runs import Run, execute, read_records, tasks
@@ -25,6 +29,8 @@ Task = dict[str, Any]
 HERE = Path(__file__).parent
 STEPS = 2500
 """Steps of a run at full length: 5.1 million tokens."""
+LEAST_INTERVAL = 25
+"""Steps between two exchanges of links, however short the run is."""
 _TOY = GPTConfig(layers=1, heads=2, width=32, context=256, biases=False)
 
 
@@ -65,7 +71,8 @@ def task(
         steps: of a run at full length; `dense_steps` takes a quarter.
         arguments: more arguments of the recipe.
         changes: of the configuration, "optimizer.learning_rate" or "sparsity.grow" for example;
-            "sparsity.interval" is the share of the run between two exchanges of links.
+            "sparsity.interval" is the share of the run between two exchanges of links, which are
+            at least `LEAST_INTERVAL` steps.
     """
     return {
         "recipe": recipe,
@@ -92,7 +99,7 @@ def configuration(one: Task, *, toy: bool) -> Any:
     for name, value in json.loads(one["changes"]).items():
         part, _, field = name.partition(".")
         if field == "interval":
-            field, value = "update_every", max(1, round(value * one["steps"]))
+            field, value = "update_every", max(LEAST_INTERVAL, round(value * one["steps"]))
         parts[part][field] = value
     for part, changed in parts.items():
         config = replace(config, **{part: replace(getattr(config, part), **changed)})
@@ -117,34 +124,70 @@ def work(one: Task, *, runs: Path, toy: bool) -> Task:
         directory=runs / name.strip("-"),
         threads=1,
     )
-    outcome = execute(run, progress=False)
-    if outcome.status != "done":
-        raise KeyboardInterrupt
-    return row_of(list(read_records(run.directory)))
+    try:
+        if execute(run, progress=False).status != "done":
+            raise KeyboardInterrupt
+        row = row_of(list(read_records(run.directory)))
+    except Diverged:
+        row = diverged(list(read_records(run.directory)))
+    for path in run.directory.glob("checkpoint-*.npz"):
+        path.unlink()
+    print(f"{run.directory.name}: loss {row['loss']}, {row['seconds']:.0f} s", flush=True)
+    return row
 
 
 def row_of(records: list[Mapping[str, Any]]) -> Task:
-    """Return what a table holds of a run's records."""
-    start = records[0]
+    """Return what a table holds of a finished run's records."""
     evaluations = [record for record in records if record["kind"] == "evaluation"]
     last, before = evaluations[-1], evaluations[:-1]
-    return {
-        "loss": round(last["loss"], 5),
-        "bits_per_byte": round(last["bits_per_byte"], 5),
+    return _row(
+        records,
+        loss=round(last["loss"], 5),
+        bits_per_byte=round(last["bits_per_byte"], 5),
         # The last evaluation takes all held-out tokens: the others are compared alone.
-        "rise": round(before[-1]["loss"] - min(one["loss"] for one in before), 5),
+        rise=round(before[-1]["loss"] - min(one["loss"] for one in before), 5),
+        flops=last["flops_square"],
+        flops_causal=last["flops_causal"],
+    )
+
+
+def diverged(records: list[Mapping[str, Any]]) -> Task:
+    """Return what a table holds of a run whose loss is no number any more: planned FLOPs."""
+    start = records[0]
+    square, causal = (
+        start["flops_ratio"][name] * start["dense_flops"][name] for name in ("square", "causal")
+    )
+    no = math.inf
+    return _row(records, loss=no, bits_per_byte=no, rise=no, flops=square, flops_causal=causal)
+
+
+def _row(records: list[Mapping[str, Any]], **found: float) -> Task:
+    start = records[0]
+    return found | {
         "parameters": start["parameters"],
         "ultra_density": start["ultra_density"] and round(start["ultra_density"], 4),
         "backend": start["backend"],
-        "flops": last["flops_square"],
-        "flops_causal": last["flops_causal"],
         "flops_ratio": round(start["flops_ratio"]["square"], 5),
         "seconds": round(records[-1]["wall_seconds"], 1),
     }
 
 
-def tuned(recipe: str, out: Path) -> dict[str, Any]:
-    """Return the changes that tuning has chosen for a recipe; none where it has not been done."""
-    path = out / "tuning.toml"
+def write_settings(path: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the changes that were best, by recipe, for `chosen`."""
+    lines = []
+    for recipe, changes in settings.items():
+        lines += [f"[{recipe}]", *(f'"{n}" = {json.dumps(v)}' for n, v in changes.items()), ""]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def chosen(by: str, recipe: str, out: Path) -> dict[str, Any]:
+    """Return the changes that a script has chosen for a recipe; none where it has not been done.
+
+    Args:
+        by: the script, tuning or parts.
+        recipe: its name.
+        out: folder of the tables.
+    """
+    path = out / f"{by}.toml"
     found = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return dict(found.get(recipe, {}))

@@ -3,16 +3,20 @@
     python results/mst/parts.py
 
 Everything but the named part is as tuned; the density of the ultra phase is solved for anew. The
-row to hold them beside is seed 0 of mst in controls.csv.
+seed is that of the tuning, since the best schedule is what controls.py gives mixed sparsity (it is
+written to parts.toml): one that leaves a dense model and that the kernels can run.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from measure import Study, complete, study, task, tuned
+from measure import Study, chosen, complete, study, task, write_settings
+from tuning import SEED
 
+DEFAULT = "the default"
 PARTS: dict[str, dict[str, Any]] = {
+    DEFAULT: {},
     "dense attention": {"sparsity.attention": "dense"},
     "local attention": {"sparsity.attention": "local"},
     "growth by gradient alone": {"sparsity.grow": "gradient"},
@@ -29,12 +33,18 @@ PARTS: dict[str, dict[str, Any]] = {
     "warm-up from half": {"sparsity.initial_density": 0.5},
     "moments kept": {"optimizer.moments": "keep"},
 }
+NOT_OFFERED = ("no warm-up, no restoration", "moments kept")
+"""The first leaves a sparse model, and the kernels hold no moments of cut links."""
 
 
 def main(of: Study) -> None:
-    """Train what is missing."""
-    best = tuned("mst", of.out)
-    complete("parts", [task("mst", 0, of.steps, None, {**best, **c}) for c in PARTS.values()], of)
+    """Train what is missing, and write which schedule was best."""
+    tuned = chosen("tuning", "mst", of.out)
+    wanted = [task("mst", SEED, of.steps, None, {**tuned, **c}) for c in PARTS.values()]
+    rows = complete("parts", wanted, of)
+    losses = {name: float(row["loss"]) for name, row in zip(PARTS, rows, strict=True)}
+    best = min((name for name in PARTS if name not in NOT_OFFERED), key=losses.__getitem__)
+    write_settings(of.out / "parts.toml", {"mst": PARTS[best]})
 
 
 if __name__ == "__main__":

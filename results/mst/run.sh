@@ -5,6 +5,7 @@
 #     results/mst/run.sh
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-for script in shakespeare tuning controls parts summarise; do
+# Settings are tuned, and then the schedule is chosen, before a seed of the comparison is run.
+for script in shakespeare tuning parts controls summarise; do
     python "$here/$script.py"
 done

@@ -3,7 +3,8 @@
     python results/mst/shakespeare.py [--runs FOLDER]
 
 Writes shakespeare.json: the last evaluation within ten minutes, the run's end, and the load of the
-machine. A run that was stopped and resumed does not count, since its clock goes on.
+machine. Where that file is, nothing is run: delete it to measure anew. A run that was stopped does
+not count, since its clock leaves out what was done twice: it begins again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from thrifty.recipes import mst
 from thrifty.runs import Run, execute, read_records
 from thrifty.runs.environment import describe_environment
 
-HERE = Path(__file__).parent
+RESULT = Path(__file__).parent / "shakespeare.json"
 SECONDS, THREADS = 600.0, 2
 
 
@@ -41,10 +43,14 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run it."""
+    """Run it, unless that has been done."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/mst"), help="folder of the run")
     folder = parser.parse_args().runs / "shakespeare"
+    if RESULT.exists():
+        print(f"{RESULT.name} is there: delete it to measure anew")
+        return
+    shutil.rmtree(folder, ignore_errors=True)
     before = os.getloadavg()[0]
     run = Run(
         recipe="mst.shakespeare",
@@ -62,7 +68,7 @@ def main() -> None:
         "hardware": f"{hardware['cpu']}, {hardware['cores']} cores{shared}",
         "load_before": round(before, 1),
     }
-    (HERE / "shakespeare.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found))
 
 

@@ -3,22 +3,24 @@
     python results/mst/summarise.py
 
 Losses are nats per token on all held-out tokens. Differences are paired by seed; intervals are 95 %
-of Student's t over the seeds. Share recovered is (L_eq - L) / (L_eq - L_full) of means over seeds,
-with L_eq the better of the two dense runs at equal FLOPs and L_full the dense run. A claim whose
-rows are not there yet is written down as not run.
+of Student's t over the seeds. Share recovered is (L_eq - L) / (L_eq - L_full) of means over the
+seeds that all have, with L_eq the better of the two dense runs at equal FLOPs and L_full the dense
+run. A claim whose rows are not there yet, or of which a side diverged or is past its validation
+minimum, is written down as not run.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from controls import EQUAL
-from measure import HERE, study
-from parts import PARTS
+from measure import HERE, Task, chosen, study
+from parts import DEFAULT, PARTS
 from scipy import stats
 from tuning import MOVING, RATES, RECIPES
 
@@ -28,6 +30,9 @@ from thrifty.runs.tasks import Row, circumstances, read
 Losses = dict[str, dict[int, float]]
 """By variant and seed."""
 EQUAL_RIGL = "rigl, equal FLOPs"
+QUARTERS = ("dense_steps", "dense_batch")
+PAST = 0.01
+"""Nats by which a run may end above its lowest evaluation: more is past its validation minimum."""
 SHAKESPEARE = HERE / "shakespeare.json"
 
 
@@ -62,56 +67,134 @@ def mean(rows: list[Row], field: str) -> float:
 
 
 def difference(one: dict[int, float], two: dict[int, float]) -> tuple[float, float, float] | None:
-    """Return mean and 95 % interval of one - two over the seeds of both; None below two seeds."""
+    """Return mean and 95 % interval of one - two over the seeds of both.
+
+    None below two seeds, and where a run diverged.
+    """
     seeds = sorted(one.keys() & two.keys())
-    if len(seeds) < 2:
+    values = np.array([one[seed] - two[seed] for seed in seeds if one[seed] + two[seed] < np.inf])
+    if not 2 <= len(values) == len(seeds):
         return None
-    values = np.array([one[seed] - two[seed] for seed in seeds])
     half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
     return float(values.mean()), float(values.mean()) - half, float(values.mean()) + half
 
 
-def table(found: dict[str, list[Row]]) -> list[str]:
+def past(found: dict[str, list[Row]]) -> list[str]:
+    """Return the variants that are past their validation minimum, in the mean over seeds."""
+    return [name for name, rows in found.items() if mean(rows, "rise") > PAST]
+
+
+def quarter(of: Losses, seeds: Iterable[int] | None = None) -> dict[int, float] | None:
+    """Return the losses of the better dense run at equal FLOPs; None where one is missing.
+
+    Args:
+        of: losses.
+        seeds: better over these; default those that both have.
+    """
+    if not set(QUARTERS) <= of.keys():
+        return None
+    one, two = (of[name] for name in QUARTERS)
+    both = sorted(one.keys() & two.keys() if seeds is None else seeds)
+    return min(one, two, key=lambda losses: sum(losses[seed] for seed in both))
+
+
+def recovered(of: Losses, name: str) -> float | None:
+    """Return the share recovered of a variant, over the seeds that all have; None without."""
+    full = of.get("dense", {})
+    seeds = of[name].keys() & full.keys()
+    for other in QUARTERS:
+        seeds &= of.get(other, {}).keys()
+    equal = quarter(of, seeds)
+    if equal is None or not seeds:
+        return None
+    low, here, high = (sum(x[seed] for seed in seeds) for x in (full, of[name], equal))
+    return (high - here) / (high - low) if high > low else None
+
+
+def table(found: dict[str, list[Row]], of: Losses) -> list[str]:
     """Return the table of mixed sparsity and its controls."""
     if not found:
         return ["Not run yet.", ""]
     lines = [
-        "| recipe | seeds | parameters | FLOPs of dense | loss | range | bits per byte "
-        "| share recovered | past its minimum by | minutes |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| recipe | seeds | parameters | FLOPs of dense | loss | range | beside dense "
+        "| bits per byte | share recovered | past its minimum by | minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    equal = [mean(found[name], "loss") for name in ("dense_steps", "dense_batch") if name in found]
-    full = mean(found["dense"], "loss") if "dense" in found else None
     for name, rows in sorted(found.items(), key=lambda item: mean(item[1], "loss")):
         own = "width 384" in name or "block" in name
-        flops = mean(rows, "flops_ratio")
+        flops, beside, share = mean(rows, "flops_ratio"), None, None
         if "dense" in found and not own:
             flops = mean(rows, "flops") / mean(found["dense"], "flops")
-        here = mean(rows, "loss")
-        share = "-"
-        if not own and equal and full is not None and min(equal) > full:
-            share = f"{(min(equal) - here) / (min(equal) - full):.2f}"
+            beside, share = difference(of[name], of["dense"]), recovered(of, name)
         every = [float(row["loss"]) for row in rows]
         lines.append(
-            f"| {name} | {len(rows)} | {int(rows[0]['parameters']):,} | {flops:.3f} | {here:.4f} "
-            f"| {min(every):.4f} to {max(every):.4f} | {mean(rows, 'bits_per_byte'):.4f} | {share} "
+            f"| {name} | {len(rows)} | {int(rows[0]['parameters']):,} | {flops:.3f} "
+            f"| {mean(rows, 'loss'):.4f} | {min(every):.4f} to {max(every):.4f} "
+            f"| {'-' if beside is None else shown(beside)} | {mean(rows, 'bits_per_byte'):.4f} "
+            f"| {'-' if share is None else f'{share:.2f}'} "
             f"| {mean(rows, 'rise'):.4f} | {mean(rows, 'seconds') / 60:.1f} |"
         )
     return [*lines, ""]
 
 
-def parts(rows: list[Row], beside: float | None) -> list[str]:
-    """Return the table of what each part costs."""
+def shown(gap: tuple[float, float, float]) -> str:
+    """Return a difference with its interval in words."""
+    return f"{gap[0]:+.4f} ({gap[1]:+.4f} to {gap[2]:+.4f})"
+
+
+def reached(found: dict[str, list[Row]], of: Losses) -> list[str]:
+    """Return what mixed sparsity has reached, in sentences."""
+    lines = []
+    equal, share = quarter(of), recovered(of, "mst") if "mst" in of else None
+    for other, words in (
+        (of.get("dense"), "the dense run of the same steps"),
+        (equal, "the better dense run at a quarter of the FLOPs"),
+        (of.get("tiny"), "the dense model of a quarter of the size"),
+        (of.get("rigl"), "RigL at 80 %"),
+        (of.get(EQUAL_RIGL), "RigL at equal FLOPs"),
+    ):
+        gap = None if other is None or "mst" not in of else difference(of["mst"], other)
+        if gap is not None:
+            lines.append(f"- beside {words}: {shown(gap)} nats per token")
+    if lines:
+        lines = ["Mixed sparsity at .25 of the FLOPs, below 0 is better:", "", *lines, ""]
+    if share is not None:
+        lines += [f"Of the gap between those two dense runs it recovers {share:.2f}.", ""]
+    if late := past(found):
+        lines += [
+            f"Past the validation minimum by more than {PAST} nats, so that what is held beside it "
+            f"is not decided: {', '.join(late)}. Fewer steps, or more weight decay, for them.",
+            "",
+        ]
+    return lines
+
+
+def parts(rows: list[Row], tuned: Task) -> list[str]:
+    """Return the table of what each part costs.
+
+    Args:
+        rows: of parts.csv.
+        tuned: the changes of mixed sparsity that all of them have.
+    """
     done = {row["changes"]: row for row in rows}
+    named = {
+        name: done.get(json.dumps({**tuned, **changes}, sort_keys=True))
+        for name, changes in PARTS.items()
+    }
+    beside = named[DEFAULT]
     lines = ["| changed | loss | beside the default | ultra density |", "|---|---|---|---|"]
-    for name, changes in PARTS.items():
-        row = next((r for c, r in done.items() if json.loads(c).items() >= changes.items()), None)
+    for name, row in named.items():
         if row is None:
             lines.append(f"| {name} | not run | | |")
             continue
-        gap = "" if beside is None else f"{float(row['loss']) - beside:+.4f}"
+        gap = "" if beside is None else f"{float(row['loss']) - float(beside['loss']):+.4f}"
         lines.append(f"| {name} | {float(row['loss']):.4f} | {gap} | {row['ultra_density']} |")
     return [*lines, ""]
+
+
+def named(changes: Task) -> str:
+    """Return the name of a part by its changes."""
+    return next(name for name, one in PARTS.items() if one == changes)
 
 
 def tuning(rows: list[Row]) -> list[str]:
@@ -132,22 +215,25 @@ def tuning(rows: list[Row]) -> list[str]:
     return [*lines, ""]
 
 
-def claims(of: Losses, seeds: list[int]) -> list[dict[str, Any]]:
+def claims(found: dict[str, list[Row]], of: Losses) -> list[dict[str, Any]]:
     """Return the rows of claims.toml."""
-    quarter = None
-    if {"dense_steps", "dense_batch"} <= of.keys():
-        names = sorted(("dense_steps", "dense_batch"), key=lambda n: np.mean(list(of[n].values())))
-        quarter = of[names[0]]
     metric = "loss beside it, nats per token, paired by seed"
-    lower = "lower end of the 95 % interval of the loss beside it, nats per token, paired by seed"
+    lower = f"lower end of the 95 % interval of the {metric}"
     asked = (
-        ("MST at .25 of the FLOPs is better than dense with a quarter of them", metric, quarter, 0),
-        ("MST is not worse than a dense model of a quarter of the size", lower, of.get("tiny"), 1),
-        ("MST is not worse than RigL at 80 %, which costs .30", lower, of.get("rigl"), 1),
-        ("MST is not worse than RigL at equal FLOPs", lower, of.get(EQUAL_RIGL), 1),
+        ("MST at .25 of the FLOPs is not worse than dense", lower, ("dense",), 1),
+        (
+            "MST at .25 of the FLOPs is better than dense with a quarter of them",
+            metric,
+            QUARTERS,
+            0,
+        ),
+        ("MST is not worse than a dense model of a quarter of the size", lower, ("tiny",), 1),
+        ("MST is not worse than RigL at 80 %, which costs .30", lower, ("rigl",), 1),
+        ("MST is not worse than RigL at equal FLOPs", lower, (EQUAL_RIGL,), 1),
     )
-    found = []
-    for claim, what, other, index in asked:
+    rows = []
+    for claim, what, others, index in asked:
+        other = quarter(of) if others == QUARTERS else of.get(others[0])
         gap = None if other is None or "mst" not in of else difference(of["mst"], other)
         row: dict[str, Any] = {
             "claim": claim,
@@ -156,12 +242,13 @@ def claims(of: Losses, seeds: list[int]) -> list[dict[str, Any]]:
             "expected": "<= 0",
             "tolerance": 0,
         }
-        if gap is not None:
-            row |= {"measured": round(gap[index], 5), "seeds": seeds}
-            row["interval"] = [round(gap[1], 5), round(gap[2], 5)]
-        row["status"] = "not run" if gap is None else "holds" if gap[index] <= 0 else "failed"
-        found.append(row)
-    return [*found, shakespeare()]
+        if gap is None or other is None or set(past(found)) & {"mst", *others}:
+            rows.append(row | {"status": "not run"})
+            continue
+        row |= {"measured": round(gap[index], 5), "seeds": sorted(of["mst"].keys() & other.keys())}
+        row["interval"] = [round(gap[1], 5), round(gap[2], 5)]
+        rows.append(row | {"status": "holds" if row["measured"] <= 0 else "failed"})
+    return [*rows, shakespeare()]
 
 
 def shakespeare() -> dict[str, Any]:
@@ -208,7 +295,8 @@ def main(out: Path) -> None:
     found = grouped(read(out / "controls.csv"))
     of = losses(found)
     hardware, hours = circumstances(out)
-    seeds = sorted(of.get("mst", {}))
+    parted = (out / "parts.toml").exists()
+    best = chosen("parts", "mst", out)
     text = [
         "# Mixed sparsity on the embedded corpus: what our runs say",
         "",
@@ -217,16 +305,18 @@ def main(out: Path) -> None:
         "",
         "## Mixed sparsity and its controls",
         "",
-        *table(found),
-        "## What each part costs (one seed)",
+        *table(found, of),
+        *reached(found, of),
+        "## What each part costs (one seed, that of the tuning)",
         "",
-        *parts(read(out / "parts.csv"), of.get("mst", {}).get(0)),
+        *parts(read(out / "parts.csv"), chosen("tuning", "mst", out)),
+        *([f"Best, and what mixed sparsity has above: {named(best)}.", ""] if parted else []),
         "## Tuning (two fifths of the steps, a seed of its own)",
         "",
         *tuning(read(out / "tuning.csv")),
     ]
     (out / "summary.md").write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
-    write_claims(out / "claims.toml", claims(of, seeds), hardware, hours)
+    write_claims(out / "claims.toml", claims(found, of), hardware, hours)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from measure import Study, complete, study, task
+from measure import Study, complete, study, task, write_settings
 
 SEED = 1000
 RECIPES = ("dense", "mst", "dense_steps", "rigl", "tiny", "dense_batch", "static", "set")
@@ -33,14 +33,12 @@ def trials(recipe: str) -> list[dict[str, Any]]:
 
 def main(of: Study) -> None:
     """Try what is missing, and write what was best."""
-    lines = []
+    best = {}
     for recipe in RECIPES:
         wanted = [task(recipe, SEED, of.steps * 2 // 5, changes=t) for t in trials(recipe)]
-        rows = complete("tuning", wanted, of)
-        losses = [float(row["loss"]) for row in rows]
-        best = trials(recipe)[losses.index(min(losses))]
-        lines += [f"[{recipe}]", *(f'"{name}" = {value}' for name, value in best.items()), ""]
-    (of.out / "tuning.toml").write_text("\n".join(lines), encoding="utf-8")
+        losses = [float(row["loss"]) for row in complete("tuning", wanted, of)]
+        best[recipe] = trials(recipe)[losses.index(min(losses))]
+    write_settings(of.out / "tuning.toml", best)
 
 
 if __name__ == "__main__":

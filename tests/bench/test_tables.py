@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from thrifty.bench import compact, schema, td3, updates
+from thrifty.bench import compact, lm, schema, td3, updates
 from thrifty.bench.schema import NOT_MEASURED, Row
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -87,6 +87,17 @@ def test_every_mark_stands_beside_what_was_measured(tables: ModuleType) -> None:
     page = tables.limits("loop", shares)
     assert "| moving links, % of the time, TD3 | 1.50 / 2.50 | at most 2 | **no** |" in page
     assert "| moving links, % of the time, SAC |  | at most 2 | not measured |" in page
+    fields = {"metric": lm.STEP, "unit": "ms", "ratio_to": lm.DENSE, "sparsity": 0.9}
+    steps = [
+        row(lm.LINKS, 1.0, statistic=s, ratio=r, **fields)
+        for s, r in (("low", 0.6), ("median", 0.7))
+    ]
+    runs = [row(lm.MIXED[0], 1.0, **{**fields, "metric": lm.RUN, "sparsity": None}, ratio=0.65)]
+    page = tables.limits("lm", steps + runs)
+    links = f"{lm.STEP}: {lm.LINKS}, density 0.1, over {lm.DENSE}"
+    assert f"| {links} | 0.600 / 0.700 | at most 0.667 | **no** |" in page
+    assert f"| {lm.RUN}: {lm.MIXED[0]}, over {lm.DENSE} | 0.650 | at most 0.714 | yes |" in page
+    assert f"| {lm.STEP}: {lm.DENSE}, over {lm.NANOGPT} |  | at most 1 | not measured |" in page
     assert tables.limits("kernels", rows) == []
 
 

@@ -197,6 +197,57 @@ def test_seeds_make_different_runs_and_equal_seeds_equal_ones(data: str) -> None
     assert one[-1]["loss"] != other[-1]["loss"]
 
 
+REWARMED = {"restoration_learning_rate": "rewarmed"}
+
+
+@pytest.mark.parametrize(
+    ("part", "changed", "beside"),
+    [
+        ("sparsity", {"warm_up": 0.2}, {}),
+        ("sparsity", {"restoration": 0.3}, {}),
+        ("sparsity", {"tail": 0.1}, {}),
+        ("sparsity", {"initial_density": 0.5}, {}),
+        ("sparsity", {"final_density": 0.5}, {}),
+        ("sparsity", {"density": 0.2}, {}),
+        ("sparsity", {"attention": "local"}, {}),
+        ("sparsity", {"warm_up_attention": "local"}, {}),
+        ("sparsity", {"restoration_attention": "local"}, {}),
+        ("sparsity", {"window": 3}, {}),
+        ("sparsity", {"drop_fraction": 0.1}, {}),
+        ("sparsity", {"grow": "gradient"}, {}),
+        ("sparsity", {"grow": "random"}, {}),
+        ("sparsity", {"update_every": 8}, {}),
+        ("sparsity", {"density_every": 1}, {}),
+        ("sparsity", REWARMED, {}),
+        ("sparsity", {**REWARMED, "rewarmed_peak": 0.9}, REWARMED),
+        ("optimizer", {"moments": "keep"}, {}),
+        ("optimizer", {"clip_norm": 0.1}, {}),
+        ("optimizer", {"beta1": 0.8}, {}),
+        ("optimizer", {"beta2": 0.99}, {}),
+        ("optimizer", {"weight_decay": 0.0}, {}),
+        ("optimizer", {"least": 0.5}, {}),
+        ("optimizer", {"warm_up": 8}, {}),
+    ],
+)
+def test_no_choice_is_ignored(
+    data: str, part: str, changed: dict[str, Any], beside: dict[str, Any]
+) -> None:
+    config = toy(
+        data,
+        steps=20,
+        micro_batches=1,
+        evaluate_every=0,
+        sample_tokens=0,
+        sparsity=PhasesConfig(density=0.3, update_every=5, density_every=2),
+        optimizer=OptimizerConfig(learning_rate=1e-2, clip_norm=0.3),
+    )
+    losses = []
+    for changes in (beside, changed):
+        own = dataclasses.replace(getattr(config, part), **changes)
+        losses.append(finished(dataclasses.replace(config, **{part: own}))[1][-1]["loss"])
+    assert losses[0] != losses[1]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -1,4 +1,4 @@
-"""The kernels for CUDA on Triton's interpreter: slow, exact, and without a GPU."""
+"""The kernels for CUDA: on the CPU by Triton's interpreter, slow and exact; on a GPU if any."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ import torch
 from thrifty.lm import triton_blocks
 from thrifty.lm.triton_blocks import AVAILABLE, TritonBlocks
 
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
 
 @pytest.mark.skipif(not AVAILABLE, reason="needs triton")
-def test_products_and_gradients_on_the_interpreter() -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
+def test_products_and_gradients(device: str) -> None:
     # In a process of its own: the interpreter is chosen when the kernels are defined.
     script = Path(__file__).with_name("triton_worker.py")
     source = Path(__file__).resolve().parents[2] / "src"
     environment = {
         **os.environ,
-        "TRITON_INTERPRET": "1",
+        "TRITON_INTERPRET": "1" if device == "cpu" else "0",
         "PYTHONPATH": os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")]),
     }
-    done = subprocess.run(
-        [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, str(script), device]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     errors = json.loads(done.stdout.splitlines()[-1])
-    assert len(errors) == 4
+    assert len(errors) == (4 if device == "cpu" else 7)
     for case, (y, dx, dw) in errors.items():
-        bound = 2e-3 if "float16" in case else 1e-5
+        bound = 2e-2 if "bfloat16" in case else 2e-3 if "float16" in case else 1e-5
         assert max(y, dx, dw) < bound, case
 
 

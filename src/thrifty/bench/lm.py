@@ -51,6 +51,15 @@ SPARSE = ((BLOCKS, 0.25), (BLOCKS, 0.125), (GATHERED, 0.125), (LINKS, 0.1))
 WHOLE = 50
 """Steps of a whole run."""
 STEP, RUN = "time per training step", "time of a training run"
+MIXED = ("mixed sparsity, blocks", "mixed sparsity, single links")
+MARKS = (
+    (BLOCKS, STEP, 0.125, DENSE, 1 / 1.8),
+    (BLOCKS, STEP, 0.125, DENSE_BF16, 1 / 1.3),
+    (LINKS, STEP, 0.1, DENSE, 1 / 1.5),
+    *((name, RUN, None, DENSE, 1 / 1.4) for name in MIXED),
+    (DENSE, STEP, 1.0, NANOGPT, 1.0),
+)
+"""Implementation, metric, density, what it is held beside, and the greatest ratio to that."""
 _GPU = "blocks of 128 beside compiled dense, bfloat16, GPT-2 medium on a GPU"
 
 
@@ -190,8 +199,8 @@ def _runs(model: GPTConfig, batch: int, block: int, steps: int) -> dict[str, flo
     """Return the seconds of whole runs, whose steps were done in turn."""
     sparsities: dict[str, SparsityConfig] = {
         DENSE: DenseConfig(),
-        "mixed sparsity, blocks": PhasesConfig(block=block),
-        "mixed sparsity, single links": PhasesConfig(),
+        MIXED[0]: PhasesConfig(block=block),
+        MIXED[1]: PhasesConfig(),
     }
     running = {
         name: replace(_config(model, batch, sparsity), steps=steps).build(0)

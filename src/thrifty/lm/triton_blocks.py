@@ -9,7 +9,7 @@ compiles nothing):
 
 Sums are float32, also where the tensors are bfloat16; float32 products are exact, not TF32.
 Tested on Triton's interpreter (TRITON_INTERPRET=1) on the CPU, which knows float32 and float16 but
-no bfloat16; on a GPU not measured yet.
+no bfloat16; the same test runs on a GPU, with bfloat16, where there is one. Not measured there yet.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if AVAILABLE:
     ):  # fmt: skip
         """Fill a tile of y [M, B]: the sum over blocks of x tiles times blocks, turned for W^T."""
         row = tl.program_id(1)
-        token = tl.program_id(0) * M + tl.arange(0, M)
+        token = (tl.program_id(0) * M + tl.arange(0, M)).to(tl.int64)  # tokens x head are many
         inside = token[:, None] < tokens
         k = tl.arange(0, B)
         total = tl.zeros((M, B), dtype=tl.float32)
@@ -66,7 +66,7 @@ if AVAILABLE:
         below = tl.load(columns + j) * B + k
         total = tl.zeros((B, B), dtype=tl.float32)
         for first in range(0, tokens, M):
-            token = first + tl.arange(0, M)
+            token = (first + tl.arange(0, M)).to(tl.int64)
             up = tl.load(
                 dy + token[None, :] * y_width + above[:, None],
                 mask=token[None, :] < tokens,
