@@ -1,36 +1,49 @@
-"""What results/mast/summarise.py concludes from rows: both denominators, and nothing from none."""
+"""What results/mast runs, and what it concludes: both denominators, and nothing from none."""
 
 from __future__ import annotations
 
 import csv
 import importlib.util
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
+from thrifty.marl import Spec
+from thrifty.marl.copies import Copies, Result, View
 from thrifty.report.claims import read_claims
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "results" / "mast"
-MODULES = ("measure", "scores", "factorial", "summarise")  # other results have such names
+MODULES = ("measure", "gate", "scores", "factorial", "summarise")  # other results have such names
 TASKS = ("smax-3m", "smax-2s3z", "smax-3s5z", "mpe-simple_spread")
 
 
 @pytest.fixture
-def summarise(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     monkeypatch.syspath_prepend(str(SCRIPTS))
     for name in MODULES:
         monkeypatch.delitem(sys.modules, name, raising=False)
-    spec = importlib.util.spec_from_file_location("summarise", SCRIPTS / "summarise.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "summarise", module)
-    spec.loader.exec_module(module)
-    return module
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def summarise(scripts: Callable[[str], ModuleType]) -> ModuleType:
+    return scripts("summarise")
 
 
 def row(environment: str, side: tuple[str, str, str], seed: int, value: float) -> dict[str, str]:
@@ -48,6 +61,78 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def asked(
+    scripts: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> dict[str, list[tuple[Path, str]]]:
+    """Of every table, the folder of each task's run, and all that decides what happens in it."""
+    found: dict[str, list[tuple[Path, str]]] = {}
+
+    def note(table: str, tasks: Any, options: Any, *, episodes: int, evaluate_every: int) -> None:
+        plan = (episodes, evaluate_every)
+        found[table] = [
+            (sys.modules["measure"].folder_of(task, folder, *plan), f"{task} {plan}")
+            for task in tasks
+        ]
+
+    monkeypatch.setattr(sys, "argv", ["script.py"])
+    for name in ("gate", "scores", "factorial"):
+        script = scripts(name)
+        monkeypatch.setattr(script, "carry_out", note)
+        monkeypatch.setattr(script, "at_random", print, raising=False)
+        script.main()
+    return found
+
+
+def test_tables_share_a_run_where_all_is_the_same(
+    scripts: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The gate's runs of 2s3z are as long as those of the scores, but are evaluated otherwise."""
+    tables = asked(scripts, monkeypatch, tmp_path)
+    assert {name: len(rows) for name, rows in tables.items()} == {
+        "gate.csv": 6,  # 2 maps, 3 seeds
+        "scores.csv": 48,  # 4 tasks, 4 sides
+        "factorial.csv": 108,  # 2 tasks, 15 + 3 cells
+    }
+    held: dict[Path, str] = {}
+    for folder, task in (row for rows in tables.values() for row in rows):
+        assert held.setdefault(folder, task) == task
+    # Dense with and without MAST's tricks, and MAST at 95 %, on two tasks stand in both tables.
+    assert len(held) == 6 + 48 + 108 - 3 * 2 * 3
+
+
+class Once:
+    """Over after one step of 1; a further one is refused, as libraries do."""
+
+    seedable = True
+    spec = Spec("once", 1, 2, 1, 1, 1)
+
+    def begin(self, seed: int) -> None:
+        self.over = False
+
+    def step(self, action_N: Any) -> Result:
+        assert not self.over
+        self.over = True
+        return Result(1.0, False, True)
+
+    def view(self) -> View:
+        return View(np.ones((1, 1), np.float32), np.ones(1, np.float32), np.ones((1, 2), bool))
+
+    def scene(self) -> None:
+        return None
+
+    def close(self) -> None: ...
+
+
+def test_random_teams_begin_every_episode(
+    scripts: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More episodes than copies: the next ones are begun."""
+    script = scripts("scores")
+    monkeypatch.setattr(script, "make_team", lambda name, E, seed: Copies(Once, E, seed))
+    task = {"environment": "once", "episodes": 40, "seed": 0}
+    assert script.random_return(task) == {"return": 1.0}
 
 
 def test_the_better_denominator_counts(summarise: ModuleType) -> None:
@@ -70,16 +155,34 @@ def test_the_better_denominator_counts(summarise: ModuleType) -> None:
     assert not summarise.Task("smax-3m", worse, None).within("MAST at 90 %")
 
 
-def test_seeds_that_disagree_ask_for_more(summarise: ModuleType) -> None:
+def test_seeds_that_disagree_ask_for_more(
+    summarise: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     dense = [row("smax-3m", summarise.SIDES["dense"], seed, 0.8) for seed in range(3)]
     tricks = [row("smax-3m", summarise.SIDES["dense, MAST's tricks"], s, 0.7) for s in range(3)]
     mast = [
         row("smax-3m", summarise.SIDES["MAST at 95 %"], s, v)
         for s, v in enumerate((0.6, 0.76, 0.9))
     ]
-    task = summarise.Task("smax-3m", dense + tricks + mast, None)
+    rows = dense + tricks + mast
+    task = summarise.Task("smax-3m", rows, None)
     assert task.within("MAST at 95 %")
     assert task.undecided("MAST at 95 %")
+    write(tmp_path / "scores.csv", rows)
+    monkeypatch.setattr(sys, "argv", ["summarise.py", "--undecided", "--out", str(tmp_path)])
+    summarise.main()
+    assert capsys.readouterr().out == "smax-3m\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
+    # Not before there are three seeds, and not once there are five of each.
+    assert not summarise.Task("smax-3m", rows[:-1], None).undecided("MAST at 95 %")
+    more = [
+        row("smax-3m", side, seed, 0.75) for seed in (3, 4) for side in summarise.SIDES.values()
+    ]
+    more += [row("smax-3m", summarise.SIDES["MAST at 90 %"], seed, 0.8) for seed in range(3)]
+    assert not summarise.Task("smax-3m", rows + more, None).undecided("MAST at 95 %")
 
 
 def test_returns_are_counted_from_random_teams(summarise: ModuleType) -> None:
@@ -171,14 +274,27 @@ def test_the_softmax_over_all_rises_with_its_sharpness(
 
 
 def test_what_topology_and_tricks_contribute(summarise: ModuleType) -> None:
-    cells = {
-        (topology, tricks): [10.0 * t + {"none": 0.0, "rlx2": 2.0, "mast": 5.0}[tricks]]
+    table = {
+        (topology, tricks): [
+            row(
+                "smax-3m",
+                (topology, "0.95", tricks),
+                seed,
+                0.1 * t + {"none": 0.0, "rlx2": 0.02, "mast": 0.05}[tricks] + 0.1 * seed,
+            )
+            for seed in range(2)
+        ]
         for t, topology in enumerate(summarise.TOPOLOGIES)
         for tricks in summarise.TRICKS
     }
-    (line,) = summarise.contributions(cells)
+    line = summarise.contributions(summarise.balanced(table), [], None)
     assert "rlx2 +2.0, mast +5.0 points" in line
     assert "dense -20.0, tiny -10.0, static +0.0, set +10.0, rigl +20.0" in line
-    del cells["set", "mast"]
-    cells["set", "mast"] = []
-    assert summarise.contributions(cells) == ["What topology and tricks contribute: not run."]
+    assert "Of 2 seeds, which all cells have." in line
+    # Stopped in the second seed: its rows raise some cells and do not count.
+    del table["set", "mast"][1], table["rigl", "mast"][1]
+    again = summarise.contributions(summarise.balanced(table), [], None)
+    assert again == line.replace("2 seeds", "1 seed")
+    table["set", "mast"] = []
+    nothing = summarise.contributions(summarise.balanced(table), [], None)
+    assert nothing == "What topology and tricks contribute: not run."

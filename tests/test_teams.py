@@ -85,6 +85,21 @@ def test_a_function_makes_the_environment(tmp_path: Path) -> None:
     assert thrifty.QMIX.load(path, env=fight).num_timesteps == 200
 
 
+@pytest.mark.parametrize("seed", [0, 7])
+def test_an_evaluation_plays_games_that_training_has_not_seen(seed: int) -> None:
+    begun: list[int] = []
+
+    def fight(copies: int, seed: int) -> Skirmish:
+        begun.append(seed)
+        return Skirmish(copies, seed)
+
+    team = made(env=fight, seed=seed).learn(200)
+    seen, begun[:] = set(begun), []
+    team.evaluate(10, seed=seed)
+    assert len(begun) == len(set(begun)) == 3
+    assert not seen & set(begun)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -2,7 +2,8 @@
 
 A task is a recipe with its arguments and a seed. Its run lies in a folder that is resumed where it
 was stopped, and its row is appended when it is finished (`thrifty.runs.tasks`), so repeating a
-command goes on. Tasks are ordered seed by seed, so that a stop leaves a balanced table.
+command goes on. Tables share a run where the task and its evaluations are the same. Tasks are
+ordered seed by seed, so that a stop leaves a balanced table.
 
 Scores: ``last5`` is the mean of the last five evaluations, ``last20`` of the last twenty, in games
 won (SMAX) or return (the particle world). Nothing was tuned on these seeds.
@@ -74,6 +75,12 @@ def carry_out(
     complete(options.out / name, wanted, work, processes=options.processes)
 
 
+def folder_of(task: Task, runs: Path, episodes: int, evaluate_every: int) -> Path:
+    """Return where the run of a task lies; a run that is evaluated otherwise lies elsewhere."""
+    words = [str(value) for value in task.values() if value != ""]
+    return runs / "-".join([*words, f"{episodes}x{evaluate_every}"])
+
+
 def score(task: Task, *, runs: Path, episodes: int, evaluate_every: int) -> dict[str, Any]:
     """Execute a task's run to its end and return its scores."""
     given = {"environment": task["environment"], "steps": task["steps"]}
@@ -86,7 +93,7 @@ def score(task: Task, *, runs: Path, episodes: int, evaluate_every: int) -> dict
         evaluation_episodes=episodes,
         evaluate_every=evaluate_every,
     )
-    folder = runs / "-".join(str(value) for value in task.values() if value != "")
+    folder = folder_of(task, runs, episodes, evaluate_every)
     run = Run(
         recipe=f"mast.{task['recipe']}",
         arguments=given,

@@ -53,7 +53,7 @@ def at_random(options: argparse.Namespace) -> None:
     environment = "skirmish" if options.toy else "mpe-simple_spread"
     if options.only and environment not in options.only:
         return
-    tasks = [{"environment": environment, "episodes": 16 if options.toy else 1024, "seed": 0}]
+    tasks = [{"environment": environment, "episodes": 32 if options.toy else 1024, "seed": 0}]
     complete(options.out / "random.csv", tasks, random_return, processes=1)
 
 
@@ -64,6 +64,7 @@ def random_return(task: Task) -> Task:
     rng = np.random.default_rng(task["seed"])
     totals: list[float] = []
     while len(totals) < task["episodes"]:
+        team.restart(np.ones(team.copies, bool))
         totals += [one.total for one in play(team, learner, epsilon=1.0, rng=rng)]
     return {"return": round(float(np.mean(totals)), 4)}
 

@@ -1,11 +1,13 @@
 """Turn the rows of the other scripts into pictures, summary.md and claims.toml.
 
     python results/mast/summarise.py [--out FOLDER]
+    python results/mast/summarise.py --undecided
 
 Scores: games won in per cent, or in simple_spread 100 (R - R_random) / (R_dense - R_random), of the
 last twenty evaluations; means over seeds. MAST is held against both denominators, plain dense QMIX
 and dense QMIX with MAST's tricks; what counts is the better one. A claim whose rows are not all
-there is written down as not run.
+there is written down as not run. ``--undecided`` writes nothing and names the tasks whose interval
+holds the mark, which are due two more seeds.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from factorial import ALONE, TOPOLOGIES, TRICKS
+from factorial import ALONE, TOPOLOGIES, TRICKS, recipe_of
 from matplotlib.figure import Figure
 from measure import HERE, SEEDS
 from scores import MAPS
@@ -28,6 +30,8 @@ from thrifty.report.figures import LINE_STYLES, PALETTE, legend, panel
 from thrifty.runs.tasks import Row, circumstances, read
 
 Rows = list[Row]
+Cell = tuple[str, str]
+"""Topology and tricks."""
 GATE = {"smax-3m": 0.6, "smax-2s3z": 0.4}
 WITHIN = 5.0
 """Points that MAST may lie below the better denominator."""
@@ -124,8 +128,8 @@ class Task:
         """Whether the interval holds the mark, so that two more seeds are due."""
         to = self.better()
         found = None if to is None else self.distance(side, to)
-        few = len(self.scores[side]) < SEEDS + 2
-        return found is not None and few and found[1] < -WITHIN < found[2]
+        due = self.complete(side) and any(len(own) < SEEDS + 2 for own in self.scores.values())
+        return found is not None and due and found[1] < -WITHIN < found[2]
 
 
 def spread(values: list[float]) -> str:
@@ -195,15 +199,18 @@ def factorial_lines(rows: Rows, random: float | None) -> list[str]:
     lines = ["## Topology by tricks, 95 %", ""]
     for environment in ("smax-3m", "mpe-simple_spread"):
         dense = of(rows, environment, *SIDES["dense"])
-        cells = {
-            (topology, tricks): points(
-                of(rows, environment, topology, "" if topology == "dense" else "0.95", tricks),
-                dense,
-                random,
+        own_rows = {
+            (topology, tricks): of(
+                rows,
+                environment,
+                recipe_of(topology, tricks),
+                "" if topology == "dense" else "0.95",
+                tricks,
             )
             for topology in TOPOLOGIES
             for tricks in (*TRICKS, *ALONE)
         }
+        cells = {key: points(own, dense, random) for key, own in own_rows.items()}
         lines += [f"### {named(environment)}", ""]
         lines += [f"| tricks | {' | '.join(TOPOLOGIES)} |", "|---" * (len(TOPOLOGIES) + 1) + "|"]
         for tricks in (*TRICKS, *ALONE):
@@ -212,25 +219,39 @@ def factorial_lines(rows: Rows, random: float | None) -> list[str]:
                 for topology in TOPOLOGIES
             ]
             lines.append(f"| {tricks} | {' | '.join(own)} |")
-        lines += ["", *contributions(cells), ""]
+        table = {key: own for key, own in own_rows.items() if key[1] in TRICKS}
+        lines += ["", contributions(balanced(table), dense, random), ""]
     return lines
 
 
-def contributions(cells: Mapping[tuple[str, str], list[float]]) -> list[str]:
-    """Say what topology and tricks bring, each averaged over the other; needs the whole table."""
-    table = {key: values for key, values in cells.items() if key[1] in TRICKS}
-    if not all(table.values()):
-        return ["What topology and tricks contribute: not run."]
-    mean = {key: float(np.mean(values)) for key, values in table.items()}
+def balanced(table: Mapping[Cell, Rows]) -> dict[Cell, Rows]:
+    """Return the rows of the seeds that every cell has: a stop leaves the last one in a few."""
+    seeds = set.intersection(*({row["seed"] for row in own} for own in table.values()))
+    return {key: [row for row in own if row["seed"] in seeds] for key, own in table.items()}
+
+
+def contributions(table: Mapping[Cell, Rows], dense: Rows, random: float | None) -> str:
+    """Say what topology and tricks bring, each averaged over the other.
+
+    Args:
+        table: every topology with every kind of tricks, the same seeds in each.
+        dense: as for :func:`points`.
+        random: likewise.
+    """
+    seeds = len(table["dense", "none"])
+    if not seeds:
+        return "What topology and tricks contribute: not run."
+    mean = {key: float(np.mean(points(own, dense, random))) for key, own in table.items()}
     sparse = [topology for topology in TOPOLOGIES if topology != "dense"]
     by_tricks = {t: np.mean([mean[topology, t] for topology in sparse]) for t in TRICKS}
     by_topology = {p: np.mean([mean[p, tricks] for tricks in TRICKS]) for p in TOPOLOGIES}
     tricks = ", ".join(f"{t} {by_tricks[t] - by_tricks['none']:+.1f}" for t in TRICKS[1:])
     moved = ", ".join(f"{p} {by_topology[p] - by_topology['static']:+.1f}" for p in TOPOLOGIES)
-    return [
-        f"Tricks against none, mean over the four sparse topologies: {tricks} points. Topology "
-        f"against static, mean over the three kinds of tricks: {moved} points."
-    ]
+    return (
+        f"Tricks against none, mean over tiny, static, set and rigl: {tricks} points. Topology "
+        f"against static, mean over the three kinds of tricks: {moved} points. Of {seeds} "
+        f"{'seed' if seeds == 1 else 'seeds'}, which all cells have."
+    )
 
 
 def curves(task: Task) -> Figure:
@@ -280,7 +301,8 @@ def claims(gate: Rows, tasks: list[Task], machine: str) -> list[dict[str, Any]]:
             "seeds",
             f">= {mark}",
         )
-        if len(own) >= SEEDS:
+        own = own[:SEEDS]
+        if len(own) == SEEDS:
             value = sorted(float(r["last5"]) for r in own)[-2]
             one = filled(one, value, own, value >= mark)
         found.append(one)
@@ -350,11 +372,15 @@ def main() -> None:
     parser.add_argument(
         "--bench", type=Path, default=HERE.parents[1] / "benchmarks" / "marl.json", help="its file"
     )
+    parser.add_argument("--undecided", action="store_true", help="name tasks due more seeds")
     options = parser.parse_args()
     folder = options.out
     gate, scores = read(folder / "gate.csv"), read(folder / "scores.csv")
     teams = {row["environment"]: float(row["return"]) for row in read(folder / "random.csv")}
     tasks = [Task(name, scores, teams.get(name)) for name in MAPS]
+    if options.undecided:
+        print(*(t.environment for t in tasks if any(map(t.undecided, list(SIDES)[2:]))))
+        return
     machine, hours = circumstances(folder)
     used = "" if hours is None else f"; {hours:.1f} processor hours"
     lines = ["# MAST on SMAX: what our runs say", ""]

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from thrifty.bench import marl, marl_loops, schema
 from thrifty.bench.schema import NOT_MEASURED
 from thrifty.cli import main
+from thrifty.marl.environments import make_team
 
 
 def without_jaxmarl(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,3 +91,20 @@ def test_the_reference_runs_at_our_sizes() -> None:
     assert found["HIDDEN_SIZE"] == config.hidden
     assert found["MIXER_EMBEDDING_DIM"] == config.mixer_embed
     assert found["MIXER_HYPERNET_HIDDEN_DIM"] == config.hypernet_hidden
+
+
+@pytest.mark.slow
+def test_as_many_episodes_hold_as_many_steps_as_the_references_windows() -> None:
+    """Random teams on SMAX 3m, as in the loop that is timed: about 18 steps an episode."""
+    pytest.importorskip("jaxmarl")
+    team, rng = make_team("smax-3m", 64, 0), np.random.default_rng(0)
+    steps, ended = 400, 0
+    for _ in range(steps):
+        available = team.seen.available
+        outcome = team.step(np.where(available, rng.random(available.shape), -1.0).argmax(2))
+        over = outcome.terminated | outcome.truncated
+        ended += int(over.sum())
+        team.restart(over)
+    length = steps * team.copies / ended
+    assert length == pytest.approx(18, abs=1)
+    assert marl.AS_MANY_STEPS * length >= marl_loops.SEQUENCES * marl_loops.ROLLOUT

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thrifty.marl.copies import Copies
 from thrifty.marl.environments import make_team
 from thrifty.marl.parallel import ParallelTeam
-from thrifty.marl.starcraft import StarCraft
 from thrifty.marl.team import Team
 
 
@@ -143,83 +141,6 @@ def test_an_episode_that_does_not_come_back_is_given_up() -> None:
     with pytest.warns(RuntimeWarning, match="fake does not play an episode twice"):
         assert not one.load_state_dict(state)
     assert one.seen.observation[0, 0, 0] == 0.0
-
-
-class FakeStarCraft:
-    """SMAC's interface as PyMARL uses it; ends after 3 steps by a win, or by its limit."""
-
-    def __init__(self, map_name: str = "3m") -> None:
-        self.map_name, self.wins = map_name, map_name == "3m"
-
-    def get_env_info(self) -> dict[str, int]:
-        return {
-            "n_agents": 2,
-            "n_actions": 4,
-            "obs_shape": 3,
-            "state_shape": 5,
-            "episode_limit": 3,
-        }
-
-    def reset(self) -> None:
-        self.steps = 0
-
-    def step(self, actions: list[int]) -> tuple[float, bool, dict[str, Any]]:
-        assert all(type(action) is int for action in actions)
-        self.steps += 1
-        over = self.steps == 3
-        info: dict[str, Any] = {}
-        if over and self.wins:
-            info["battle_won"] = True
-        elif over:
-            info["episode_limit"] = True
-        return 1.5, over, info
-
-    def close(self) -> None:
-        self.closed = True
-
-    def get_obs(self) -> list[np.ndarray]:
-        return [np.full(3, self.steps, np.float64)] * 2
-
-    def get_state(self) -> np.ndarray:
-        return np.full(5, self.steps, np.float64)
-
-    def get_avail_actions(self) -> list[list[int]]:
-        return [[1, 0, 0, 0], [0, 1, 1, 1]]  # the first is dead
-
-
-@pytest.mark.parametrize(("name", "won"), [("3m", True), ("corridor", False)])
-def test_the_interface_of_starcraft(name: str, won: bool) -> None:
-    team = Copies(lambda: StarCraft(FakeStarCraft(name), name), 2, 0)
-    assert team.spec.agents == 2
-    assert team.spec.wins
-    assert team.seen.available[0].tolist() == [
-        [True, False, False, False],
-        [False, True, True, True],
-    ]
-    for step in range(3):
-        outcome = team.step(np.array([[0, 1], [0, 3]]))
-        assert outcome.reward.tolist() == [1.5, 1.5]
-        assert outcome.won.tolist() == [won and step == 2] * 2
-        assert outcome.terminated.tolist() == [won and step == 2] * 2
-        assert outcome.truncated.tolist() == [not won and step == 2] * 2
-    with pytest.raises(
-        ValueError, match="agent 0 in copy 0 is not available: choose among \\[0\\]"
-    ):
-        team.step(np.array([[1, 1], [0, 1]]))
-    with pytest.warns(RuntimeWarning, match="does not play an episode twice"):
-        assert not team.load_state_dict(team.state_dict())
-
-
-@pytest.mark.parametrize("prefix", ["smac", "smacv2", "smaclite"])
-def test_starcraft_is_named_by_its_library(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, prefix, None)
-    with pytest.raises(ValueError, match="installed from there with git"):
-        make_team(f"{prefix}-3m", 1, 0)
-    package, module = types.ModuleType(prefix), types.ModuleType(f"{prefix}.env")
-    module.StarCraft2Env = module.SMACliteEnv = FakeStarCraft  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, prefix, package)
-    monkeypatch.setitem(sys.modules, f"{prefix}.env", module)
-    assert make_team(f"{prefix}-3m", 1, 0).spec.name == f"{prefix}-3m"
 
 
 def test_what_is_not_installed_names_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,8 +217,9 @@ class TeamAgent:
         played: list[Any] = []
         copies = min(episodes, self._experiment.rollout.team.copies)
         while len(played) < episodes:
-            sequence = np.random.SeedSequence([seed, len(played)]).generate_state(1)
-            team = self._experiment.make_team(copies, int(sequence[0]))
+            # A key of its own: [seed, 0] would be the sequence of the seed that training has.
+            sequence = np.random.SeedSequence(seed, spawn_key=(len(played),))
+            team = self._experiment.make_team(copies, int(sequence.generate_state(1)[0]))
             played += play(team, self._experiment.learner)
             team.close()
         played = played[:episodes]

@@ -8,7 +8,8 @@
 | smax-MAP | SMAX, such as smax-3m, smax-2s3z, smax-3s5z (not StarCraft) | extra smax |
 | mpe-NAME | particle world of mpe2 without adversaries, such as mpe-simple_spread | extra marl |
 | lbf-NAME | Level-Based Foraging, such as lbf-8x8-2p-3f | extra marl |
-| smac-MAP, smacv2-MAP, smaclite-MAP | StarCraft II and its light copy | installed by you |
+| smac-MAP, smaclite-MAP | StarCraft II and its light copy | installed by you |
+| smacv2-RACE_N_vs_M | the same with drawn teams, such as terran_5_vs_5 | installed by you |
 | module:function | a function (copies, seed) -> Team of your own | - |
 """
 
