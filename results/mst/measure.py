@@ -167,7 +167,7 @@ def _row(records: list[Mapping[str, Any]], **found: float) -> Task:
         "parameters": start["parameters"],
         "ultra_density": start["ultra_density"] and round(start["ultra_density"], 4),
         "backend": start["backend"],
-        "flops_ratio": round(start["flops_ratio"]["square"], 5),
+        "flops_ratio": round(found["flops"] / start["dense_flops"]["square"], 5),
         "seconds": round(records[-1]["wall_seconds"], 1),
     }
 
