@@ -206,6 +206,18 @@ def test_a_run_that_diverges_has_a_row_and_stops_nothing(
     found = measure.work(one, runs=tmp_path / "runs", toy=True)
     assert found["loss"] == math.inf
     assert found["flops_ratio"] == pytest.approx(0.7, abs=1e-4)
+    for problem in ("a score is NaN: the loss or a weight has diverged", "holds another run"):
+
+        def fails(*_: Any, problem: str = problem, **__: Any) -> None:
+            raise ValueError(problem)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(measure, "execute", fails)
+            if "diverged" in problem:
+                assert measure.work(one, runs=tmp_path / "runs", toy=True) == found
+            else:
+                with pytest.raises(ValueError, match=problem):
+                    measure.work(one, runs=tmp_path / "runs", toy=True)
     losses = iter([7.0] * 8)
     whole = measure.work({**one, "seed": 4}, runs=tmp_path / "runs", toy=True)
     assert list(whole) == list(found)  # one row for a table

@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from thrifty.lm.experiment import Diverged
 from thrifty.lm.gpt import GPTConfig
 from thrifty.recipes import mst
 from thrifty.runs import Run, execute, read_records, tasks
@@ -128,7 +127,9 @@ def work(one: Task, *, runs: Path, toy: bool) -> Task:
         if execute(run, progress=False).status != "done":
             raise KeyboardInterrupt
         row = row_of(list(read_records(run.directory)))
-    except Diverged:
+    except ValueError as problem:
+        if "diverged" not in str(problem):  # as the loss, a score and a record say it
+            raise
         row = diverged(list(read_records(run.directory)))
     for path in run.directory.glob("checkpoint-*.npz"):
         path.unlink()
