@@ -106,6 +106,12 @@ def test_the_schedule_is_chosen_on_no_seed_of_the_comparison(
         return [{**one, "loss": str(next(worst_first))} for one in wanted]
 
     monkeypatch.setattr(parts, "complete", made)
+    for early in (parts, controls):
+        with pytest.raises(SystemExit, match=r"tuning\.toml is missing: run tuning\.py"):
+            early.main(of)
+    script("measure").write_settings(tmp_path / "tuning.toml", {"dense": {}, "mst": {}})
+    with pytest.raises(SystemExit, match=r"parts\.toml is missing: run parts\.py"):
+        controls.main(of)
     parts.main(of)
     assert not {one["seed"] for one in seen} & set(controls.SEEDS)
     assert len(seen) == len(parts.PARTS)

@@ -181,6 +181,17 @@ def write_settings(path: Path, settings: Mapping[str, Mapping[str, Any]]) -> Non
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
+def after(of: Study, *scripts: str) -> None:
+    """Refuse to run before scripts that choose settings: a table would mix what they change.
+
+    Raises:
+        SystemExit: names the script to run.
+    """
+    for name in scripts:
+        if not (of.out / f"{name}.toml").exists():
+            raise SystemExit(f"{of.out / name}.toml is missing: run {name}.py to its end before")
+
+
 def chosen(by: str, recipe: str, out: Path) -> dict[str, Any]:
     """Return the changes that a script has chosen for a recipe; none where it has not been done.
 
