@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from measure import Study, Task, chosen, complete, study, task
+from measure import Study, Task, after, chosen, complete, study, task
 from tuning import RECIPES
 
 SEEDS = (0, 1, 2)
@@ -53,6 +53,7 @@ def wanted(of: Study) -> list[Task]:
 
 def main(of: Study) -> None:
     """Train what is missing."""
+    after(of, "tuning", "parts")
     complete("controls", wanted(of), of)
 
 

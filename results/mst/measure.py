@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from thrifty.lm.experiment import Diverged
 from thrifty.lm.gpt import GPTConfig
 from thrifty.recipes import mst
 from thrifty.runs import Run, execute, read_records, tasks
@@ -128,7 +127,9 @@ def work(one: Task, *, runs: Path, toy: bool) -> Task:
         if execute(run, progress=False).status != "done":
             raise KeyboardInterrupt
         row = row_of(list(read_records(run.directory)))
-    except Diverged:
+    except ValueError as problem:
+        if "diverged" not in str(problem):  # as the loss, a score and a record say it
+            raise
         row = diverged(list(read_records(run.directory)))
     for path in run.directory.glob("checkpoint-*.npz"):
         path.unlink()
@@ -167,7 +168,7 @@ def _row(records: list[Mapping[str, Any]], **found: float) -> Task:
         "parameters": start["parameters"],
         "ultra_density": start["ultra_density"] and round(start["ultra_density"], 4),
         "backend": start["backend"],
-        "flops_ratio": round(start["flops_ratio"]["square"], 5),
+        "flops_ratio": round(found["flops"] / start["dense_flops"]["square"], 5),
         "seconds": round(records[-1]["wall_seconds"], 1),
     }
 
@@ -178,6 +179,17 @@ def write_settings(path: Path, settings: Mapping[str, Mapping[str, Any]]) -> Non
     for recipe, changes in settings.items():
         lines += [f"[{recipe}]", *(f'"{n}" = {json.dumps(v)}' for n, v in changes.items()), ""]
     path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def after(of: Study, *scripts: str) -> None:
+    """Refuse to run before scripts that choose settings: a table would mix what they change.
+
+    Raises:
+        SystemExit: names the script to run.
+    """
+    for name in scripts:
+        if not (of.out / f"{name}.toml").exists():
+            raise SystemExit(f"{of.out / name}.toml is missing: run {name}.py to its end before")
 
 
 def chosen(by: str, recipe: str, out: Path) -> dict[str, Any]:

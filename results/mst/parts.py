@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from measure import Study, chosen, complete, study, task, write_settings
+from measure import Study, after, chosen, complete, study, task, write_settings
 from tuning import SEED
 
 DEFAULT = "the default"
@@ -39,6 +39,7 @@ NOT_OFFERED = ("no warm-up, no restoration", "moments kept")
 
 def main(of: Study) -> None:
     """Train what is missing, and write which schedule was best."""
+    after(of, "tuning")
     tuned = chosen("tuning", "mst", of.out)
     wanted = [task("mst", SEED, of.steps, None, {**tuned, **c}) for c in PARTS.values()]
     rows = complete("parts", wanted, of)

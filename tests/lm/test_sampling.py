@@ -52,3 +52,8 @@ def test_what_cannot_be_continued_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             continued(made(), ids, 3, temperature=temperature, generator=generator)
+    model = made()
+    with torch.no_grad():
+        model.wpe.weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="predicts no numbers: its training has diverged"):
+        continued(model, [1], 3, temperature=1.0, generator=generator)

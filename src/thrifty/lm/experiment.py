@@ -38,10 +38,6 @@ _CONVENTIONS: tuple[Convention, ...] = ("square", "causal")
 _SEEDS = 4  # model, first topology, growth, samples; batches take the run's own seed
 
 
-class Diverged(ValueError):
-    """The loss is no number any more."""
-
-
 class Pretraining:
     """A pretraining run.
 
@@ -211,9 +207,9 @@ class Pretraining:
             (loss / config.micro_batches).backward()
             total += float(loss.detach())
         if not math.isfinite(total):
-            raise Diverged(
-                f"the loss is {total} at step {step}: lower optimizer.learning_rate, or use a "
-                "longer optimizer.warm_up"
+            raise ValueError(
+                f"training has diverged, the loss is {total} at step {step}: lower "
+                "optimizer.learning_rate, or use a longer optimizer.warm_up"
             )
         return total / config.micro_batches
 

@@ -28,7 +28,8 @@ def continued(
         The drawn ids, without the beginning.
 
     Raises:
-        ValueError: no beginning, a token beyond the vocabulary, or a negative temperature.
+        ValueError: no beginning, a token beyond the vocabulary, a negative temperature, or a model
+            whose training has diverged.
     """
     if not ids:
         raise ValueError("a text needs a beginning: give at least the end-of-text token")
@@ -42,6 +43,8 @@ def continued(
     for _ in range(tokens):
         window = torch.tensor([seen[-model.config.context :]], device=device)
         logits_V = model.next(window)[0].float().cpu()
+        if logits_V.isnan().any():
+            raise ValueError("the model predicts no numbers: its training has diverged")
         if temperature == 0.0:
             seen.append(int(logits_V.argmax()))
             continue
