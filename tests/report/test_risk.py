@@ -93,6 +93,9 @@ def test_instances_of_one_name_are_told_apart(trained: Trained, tmp_path: Path) 
         assert f"lava_grid (slip={slip}), risk level 0.1" in captions(text)
         assert text.count(f">lava_grid (slip={slip})</td>") == 4  # two tables of two runs
         assert f"icvar.l_lava, lava_grid (slip={slip}), icvar_l (risk_level=1.0)" in text
+    # Exact in the table of risk, optimistic in that of the runs: two things of one name.
+    assert re.search(r">optimistic V_1</th>", text)
+    assert re.search(r">V_1</th>", text)
 
 
 def test_one_level_has_no_figure_over_levels(trained: Trained, tmp_path: Path) -> None:

@@ -106,7 +106,8 @@ def comparison(runs: Sequence[RunData]) -> list[str]:
     without = sum(not run.column("progress", "regret")[0].size for run in runs)
     columns = (
         Column("recipe", False), Column("instance", False), Column("learner", False),
-        Column("seed"), Column("episodes"), Column("regret"), Column("V_1"), Column("switches"),
+        Column("seed"), Column("episodes"), Column("regret"), Column("optimistic V_1"),
+        Column("switches"),
     )  # fmt: skip
     return [
         section(
