@@ -178,8 +178,7 @@ def test_the_sparsities_are_those_of_the_recipes() -> None:
         for task in ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5")
         for sparsity in published_sparsity(task, learner)  # type: ignore[arg-type]
     ]
-    told = f"TD3 and SAC with {min(known):.0%} to {max(known):.0%} of".replace("% to", "to")
-    told = told.replace("%", " %")
+    told = f"TD3 and SAC with {100 * min(known):.0f} to {100 * max(known):.0f} % of"
     for page in ("README.md", "docs/index.md"):
         assert told in (ROOT / page).read_text(encoding="utf-8")
 

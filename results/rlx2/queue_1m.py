@@ -35,17 +35,14 @@ from thrifty.runs.worker import Job
 
 RECIPES = "thrifty.recipes"
 # Of each environment, in the order in which they begin.
+_ALONE = ("set_plus", "static_plus", "rigl_n_step", "rigl_replay")
+_SAC = ("sac", "sac_rigl", "sac_dense")
+_FURTHER = ("td3", "rigl", "static_plus", "dense")
 QUEUED = {
-    "HalfCheetah-v5": (
-        ("set_plus", "static_plus", "rigl_n_step", "rigl_replay"),
-        ("sac", "sac_rigl", "sac_dense"),
-    ),
-    "Hopper-v5": (
-        ("set_plus", "static_plus", "rigl_n_step", "rigl_replay"),
-        ("sac", "sac_rigl", "sac_dense"),
-    ),
-    "Walker2d-v5": (("td3", "rigl", "static_plus", "dense"),),
-    "Ant-v5": (("td3", "rigl", "static_plus", "dense"),),
+    "HalfCheetah-v5": _ALONE + _SAC,
+    "Hopper-v5": _ALONE + _SAC,
+    "Walker2d-v5": _FURTHER,
+    "Ant-v5": _FURTHER,
 }
 
 Entry = tuple[str, str, int]  # agent, environment, seed
@@ -56,8 +53,7 @@ def queue() -> list[Entry]:
     return [
         (agent, environment, seed)
         for seed in range(SEEDS)
-        for environment, learners in QUEUED.items()
-        for agents in learners
+        for environment, agents in QUEUED.items()
         for agent in agents
     ]
 

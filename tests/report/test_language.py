@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,22 @@ def test_several_runs(trained: MakeRun, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert text.count("<figure>") == 3
     assert "mst.dense" in text
+
+
+def test_runs_of_one_recipe_are_told_apart_by_their_settings(
+    trained: MakeRun, tmp_path: Path
+) -> None:
+    """A sweep with `--set sparsity.flops=0.5,0.25`: each has its name and its line."""
+    one = trained()
+    two = shutil.copytree(one, tmp_path / "two")
+    for folder, flops in ((one, "0.5"), (two, "0.25")):
+        document = json.loads((folder / "config.json").read_text())
+        document["overrides"] = ["--sparsity.flops", flops]
+        (folder / "config.json").write_text(json.dumps(document))
+    text = write_report([one, two], tmp_path / "all.html").read_text(encoding="utf-8")
+    for flops in ("0.5", "0.25"):
+        assert f"mst.mst (sparsity.flops={flops})</td>" in text
+        assert text.count(f"mst.mst (sparsity.flops={flops})") > 1
 
 
 def test_a_run_is_exported_for_hugging_face(

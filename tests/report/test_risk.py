@@ -80,6 +80,24 @@ def test_several_risk_levels_side_by_side(trained: Trained, tmp_path: Path) -> N
         assert f"icvar_l (risk_level={level})" in text
 
 
+def test_instances_of_one_name_are_told_apart(trained: Trained, tmp_path: Path) -> None:
+    """`--set slip=0.01,0.2`: two problems with optima of their own, in figures of their own."""
+    folders = [
+        trained("l_lava", steps=20, risk_level=level, slip=slip)
+        for slip in (0.01, 0.2)
+        for level in (0.1, 1.0)
+    ]
+    text = page(*folders, out=tmp_path / "page.html")
+    for slip in (0.01, 0.2):
+        assert f"lava_grid (slip={slip}): V_1 beside the optimum" in captions(text)
+        assert f"lava_grid (slip={slip}), risk level 0.1" in captions(text)
+        assert text.count(f">lava_grid (slip={slip})</td>") == 4  # two tables of two runs
+        assert f"icvar.l_lava, lava_grid (slip={slip}), icvar_l (risk_level=1.0)" in text
+    # Exact in the table of risk, optimistic in that of the runs: two things of one name.
+    assert re.search(r">optimistic V_1</th>", text)
+    assert re.search(r">V_1</th>", text)
+
+
 def test_one_level_has_no_figure_over_levels(trained: Trained, tmp_path: Path) -> None:
     folders = [trained("wp_inventory", steps=200), trained("bpi_two_door", steps=200)]
     text = page(*folders, out=tmp_path / "page.html")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -113,8 +114,12 @@ def test_an_unfinished_run(trained: Make) -> None:
 
 def test_several_runs_share_a_curve_and_a_table(trained: Make, tmp_path: Path) -> None:
     folders = [trained("s1"), trained("s1", seed=1), trained("s2")]
+    document = json.loads((folders[1] / "config.json").read_text())
+    document["overrides"] = ["--algorithm.discount", "0.9"]
+    (folders[1] / "config.json").write_text(json.dumps(document))
     text = page(*folders, out=tmp_path / "all.html")
     assert text.count("<figcaption>Throughput over energy, exact and learned</figcaption>") == 2
-    rows: Any = text.count("rsd4.s1</td>")
-    assert rows == 2
+    for value in ("0.9", "default"):  # runs of one recipe are told apart by their settings
+        assert f"rsd4.s1 (algorithm.discount={value})</td>" in text
+    assert "(algorithm.discount=0.9), seed 1" in text
     assert "seed 1" in text

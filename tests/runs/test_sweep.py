@@ -98,7 +98,9 @@ def test_a_partial_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     execute(make_run(tmp_path / "x"), callbacks=[lambda record: record["step"] < 21])
     job = counting(tmp_path / "x")
     assert standing_of(job) == "stopped"
+    (tmp_path / "x" / FAILURE).write_text("Traceback of an earlier attempt")
     assert run_sweep([job], LocalPool(), workers=1).counts["done"] == 1
+    assert not (tmp_path / "x" / FAILURE).exists()
     assert [session["first_step"] for session in sessions(tmp_path / "x")] == [0, 21]
     execute(make_run(tmp_path / "whole"))
     assert result(tmp_path / "x") == result(tmp_path / "whole")

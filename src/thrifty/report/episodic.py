@@ -28,6 +28,7 @@ from thrifty.report.elements import (
     table,
 )
 from thrifty.report.figures import INK, LINE_STYLES, MUTED, PALETTE, legend, panel
+from thrifty.report.groups import instances
 from thrifty.report.run_data import FloatArray, RunData
 
 _LABEL = 66  # characters that a legend holds in one line
@@ -76,12 +77,13 @@ def sections(run: RunData) -> list[str]:
 
 def comparison(runs: Sequence[RunData]) -> list[str]:
     """All sections of several runs, as HTML: regret curves and a table."""
-    learners = _learners(runs)
-    several = {run.recipe: len({one.task for one in runs if one.recipe == run.recipe}) > 1
-               for run in runs}  # fmt: skip
+    learners, problems = _learners(runs), instances(runs)
+    found: dict[str, set[str]] = {}
+    for run, problem in zip(runs, problems, strict=True):
+        found.setdefault(run.recipe, set()).add(problem)
     groups: dict[str, list[RunData]] = {}
-    for run, learner in zip(runs, learners, strict=True):
-        instance = f"{run.recipe}, {run.task}" if several[run.recipe] else run.recipe
+    for run, learner, problem in zip(runs, learners, problems, strict=True):
+        instance = f"{run.recipe}, {problem}" if len(found[run.recipe]) > 1 else run.recipe
         groups.setdefault(f"{instance}, {learner}", []).append(run)
     curves = {
         name: [run.column("progress", "regret") for run in members]
@@ -91,7 +93,7 @@ def comparison(runs: Sequence[RunData]) -> list[str]:
     rows = [
         (
             run.recipe,
-            run.task,
+            problem,
             learner,
             numbers.MISSING if run.seed is None else run.seed,
             numbers.count(run.steps),
@@ -99,12 +101,13 @@ def comparison(runs: Sequence[RunData]) -> list[str]:
             numbers.significant(_last(run, "V_1"), 4),
             numbers.count(_last(run, "switches")),
         )
-        for run, learner in zip(runs, learners, strict=True)
+        for run, learner, problem in zip(runs, learners, problems, strict=True)
     ]
     without = sum(not run.column("progress", "regret")[0].size for run in runs)
     columns = (
         Column("recipe", False), Column("instance", False), Column("learner", False),
-        Column("seed"), Column("episodes"), Column("regret"), Column("V_1"), Column("switches"),
+        Column("seed"), Column("episodes"), Column("regret"), Column("optimistic V_1"),
+        Column("switches"),
     )  # fmt: skip
     return [
         section(

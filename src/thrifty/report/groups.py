@@ -66,6 +66,28 @@ def labels(runs: Sequence[RunData]) -> list[str]:
     return named
 
 
+def instances(runs: Sequence[RunData]) -> list[str]:
+    """Return each run's task, with the settings in which its instance differs from namesakes.
+
+    Such as "lava_grid (slip=0.1)": equal names need not be equal problems.
+    """
+    settings = []
+    for run in runs:
+        config = run.config.get("config")
+        instance = config.get("instance") if isinstance(config, Mapping) else None
+        settings.append(dict(instance) if isinstance(instance, Mapping) else {})
+    named = []
+    for run, own in zip(runs, settings, strict=True):
+        alike = [other for one, other in zip(runs, settings, strict=True) if one.task == run.task]
+        differing = [
+            f"{name}={value}"
+            for name, value in own.items()
+            if any(other.get(name) != value for other in alike)
+        ]
+        named.append(f"{run.task} ({', '.join(differing)})" if differing else run.task)
+    return named
+
+
 def by_task(runs: Sequence[RunData]) -> dict[str, Groups]:
     """Return the runs by task and then by the name of their group, in order of appearance."""
     tasks: dict[str, Groups] = {}

@@ -22,6 +22,7 @@ from thrifty.report.elements import (
     table,
 )
 from thrifty.report.figures import GRID, INK, LINE_STYLES, MUTED, PALETTE, legend, panel
+from thrifty.report.groups import labels
 from thrifty.report.run_data import FloatArray, RunData
 
 _OVER = (
@@ -51,9 +52,10 @@ def sections(run: RunData) -> list[str]:
 
 def comparison(runs: Sequence[RunData]) -> list[str]:
     """All sections of several runs, as HTML: curves over steps, FLOPs and time, and a table."""
+    names = labels(runs)
     rows = [
         (
-            run.recipe,
+            name,
             numbers.MISSING if run.seed is None else run.seed,
             numbers.count(run.first("start").get("parameters")),
             numbers.count(run.steps),
@@ -63,7 +65,7 @@ def comparison(runs: Sequence[RunData]) -> list[str]:
             numbers.significant(_last(run, "evaluation", "perplexity"), 4),
             numbers.duration(run.wall_seconds),
         )
-        for run in runs
+        for run, name in zip(runs, names, strict=True)
     ]
     columns = (
         Column("recipe", False), Column("seed"), Column("parameters"), Column("steps"),
@@ -78,8 +80,9 @@ def comparison(runs: Sequence[RunData]) -> list[str]:
                 for over, label in _OVER
             ),
             note(
-                "One line a run, one colour a recipe. FLOPs are counted, not measured. The last "
-                "evaluation takes all held-out tokens, the others a part of them."
+                "One line a run, one colour a recipe and its settings. FLOPs are counted, not "
+                "measured. The last evaluation takes all held-out tokens, the others a part of "
+                "them."
             ),
         ),
         section("Runs", table(columns, rows)),
@@ -294,22 +297,23 @@ def _replaced(change: Mapping[str, Any]) -> float:
 
 def _evaluations(runs: Sequence[RunData], over: str, label: str) -> Figure | None:
     figure, axes = panel(3.4)
-    recipes = list(dict.fromkeys(run.recipe for run in runs))
+    names = labels(runs)
+    groups = list(dict.fromkeys(names))
     drawn = False
     seen: set[str] = set()
-    for run in runs:
+    for run, name in zip(runs, names, strict=True):
         at, values = _column(run, over)
         drawn = drawn or bool(at.size)
-        index = recipes.index(run.recipe)
+        index = groups.index(name)
         axes.plot(
             at,
             values,
             color=PALETTE[index % len(PALETTE)],
             linestyle=LINE_STYLES[index // len(PALETTE) % len(LINE_STYLES)],
             linewidth=1.4,
-            label=None if run.recipe in seen else run.recipe,
+            label=None if name in seen else name,
         )
-        seen.add(run.recipe)
+        seen.add(name)
     if not drawn:
         return None
     _axis(axes, label)

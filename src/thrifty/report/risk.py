@@ -13,8 +13,19 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from thrifty.report import numbers
-from thrifty.report.elements import Column, code, note, pairs, picture, pictures, section, table
+from thrifty.report.elements import (
+    Column,
+    code,
+    note,
+    pairs,
+    picture,
+    pictures,
+    section,
+    table,
+    text,
+)
 from thrifty.report.figures import INK, LINE_STYLES, PALETTE, legend, panel
+from thrifty.report.groups import instances
 from thrifty.report.run_data import RunData
 
 _LEGEND = "o: where it walks; # lava; ~ the wet rim, from which one may slide; S start; G goal."
@@ -84,16 +95,17 @@ def comparison(runs: Sequence[RunData]) -> list[str]:
     Args:
         runs: any; those without a risk level or an end are left out.
     """
+    problems = dict(zip(runs, instances(runs), strict=True))
     ended = sorted(
         (run for run in runs if has_risk(run) and _end(run)),
-        key=lambda run: (run.task, -_level(run)),
+        key=lambda run: (problems[run], -_level(run)),
     )
     if not ended:
         return []
     rows = [
         (
             run.recipe,
-            run.task,
+            problems[run],
             numbers.significant(_level(run)),
             numbers.MISSING if run.seed is None else run.seed,
             numbers.significant(_end(run).get("value"), 5),
@@ -106,18 +118,22 @@ def comparison(runs: Sequence[RunData]) -> list[str]:
         Column("recipe", False), Column("instance", False), Column("risk level"), Column("seed"),
         Column("V_1"), Column("optimum"), Column("expected return"),
     )  # fmt: skip
-    tasks = list(dict.fromkeys(run.task for run in ended))
+    tasks = list(dict.fromkeys(problems[run] for run in ended))
     figures = []
     for number, task in enumerate(tasks):
-        own = [run for run in ended if run.task == task]
+        own = [run for run in ended if problems[run] == task]
         figures += [
             picture(_values(own), f"risk-values-{number}", f"{task}: V_1 beside the optimum"),
             picture(_returns(own), f"risk-returns-{number}", f"{task}: distribution of the return"),
         ]
     maps = "".join(
-        f"<figure><figcaption>risk level {numbers.significant(_level(run))}</figcaption>"
+        f"<figure><figcaption>{text(f'{task}, ' if len(tasks) > 1 else '')}"
+        f"risk level {numbers.significant(_level(run))}</figcaption>"
         f"{code(_end(run)['picture'])}</figure>"
-        for run in _one_a_level([run for run in ended if _end(run).get("picture")])
+        for task in tasks
+        for run in _one_a_level(
+            [run for run in ended if problems[run] == task and _end(run).get("picture")]
+        )
     )
     return [
         section(
@@ -148,7 +164,7 @@ def _objective(run: RunData) -> str:
 
 
 def _one_a_level(runs: Sequence[RunData]) -> list[RunData]:
-    return list({(run.task, _level(run)): run for run in reversed(runs)}.values())[::-1]
+    return list({_level(run): run for run in reversed(runs)}.values())[::-1]
 
 
 def _values(runs: Sequence[RunData]) -> Figure | None:

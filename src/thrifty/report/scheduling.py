@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from thrifty.report import numbers, single
 from thrifty.report.elements import Column, cards, note, pairs, picture, pictures, section, table
 from thrifty.report.figures import INK, LINE_STYLES, MUTED, PALETTE, legend, panel
+from thrifty.report.groups import labels
 from thrifty.report.run_data import RunData
 
 _MOST_FLOWS = 8  # whose delays are drawn one by one
@@ -41,11 +42,11 @@ def sections(run: RunData) -> list[str]:
 def comparison(runs: Sequence[RunData]) -> list[str]:
     """All sections of several runs, as HTML: trade-off curves and a table."""
     rows = []
-    for run in runs:
+    for run, name in zip(runs, labels(runs), strict=True):
         start, test = run.first("start"), run.first("test")
         rows.append(
             (
-                run.recipe,
+                name,
                 run.task,
                 str(start.get("algorithm")),
                 numbers.MISSING if run.seed is None else run.seed,
@@ -144,9 +145,10 @@ def _frontier(runs: Sequence[RunData]) -> Figure:
     exact = np.array(runs[0].first("start")["frontier"], dtype=float)
     axes.plot(*exact.T, color=INK, linewidth=1.2, linestyle="--", label="exact optimum")
     longest = float(exact[:, 0].max())
-    for index, run in enumerate(runs):
+    for index, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
         colour = PALETTE[index % len(PALETTE)]
         label = run.first("start").get("algorithm", run.recipe) if len(runs) > 1 else "policy"
+        label += name.removeprefix(run.recipe)  # the settings that differ
         if len(runs) > 1 and run.seed is not None:
             label = f"{label}, seed {run.seed}"
         points = sorted(

@@ -188,6 +188,7 @@ class _Sweep:
                 _write_failure(job, ending)
             if ending.kind == "done":
                 place.standing = "done"
+                (Path(job.directory) / FAILURE).unlink(missing_ok=True)  # of an earlier attempt
             elif ending.kind == "busy":
                 self._later(place)
             elif ending.kind in ("stopped", "died") and self.stopping:
