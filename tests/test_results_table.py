@@ -6,8 +6,10 @@ import dataclasses
 import importlib
 import itertools
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -251,3 +253,20 @@ def test_the_claims_file_holds_a_row_for_each(scripts: Any, tmp_path: Path) -> N
         if " against " in one.where:
             ours, theirs = one.where.split(": ")[1].split(" % ")[0].split(" against ")
             assert float(ours) >= float(theirs)
+
+
+@pytest.mark.parametrize("script", ["run.sh", "run_1m.sh"])
+def test_what_is_finished_is_collected_where_a_run_fails(script: str, tmp_path: Path) -> None:
+    for name, body in (("thrifty", "exit 1"), ("python", f'echo "$@" >> {tmp_path}/calls')):
+        command = tmp_path / name
+        command.write_text(f"#!/bin/bash\n{body}\n")
+        command.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [SCRIPTS / script, tmp_path / "runs"], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 123  # of xargs: a command failed
+    collected = [line.split()[0] for line in (tmp_path / "calls").read_text().splitlines()]
+    assert {Path(call).stem for call in collected} >= (
+        {"summarise", "demo"} if script == "run.sh" else {"evidence_1m"}
+    )

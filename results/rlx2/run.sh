@@ -22,6 +22,7 @@ export OMP_NUM_THREADS=1
         echo "python $here/sb3_td3.py --environment HalfCheetah-v5 --steps 100000" \
             "--seed $seed --out $out/sb3-HalfCheetah-v5-$seed"
     done
-} | xargs -P "${2:-2}" -I{} bash -c "{}"
+} | xargs -P "${2:-2}" -I{} bash -c "{}" || failed=$?  # what is finished is collected all the same
 python "$here/summarise.py" "$out"
 python "$here/demo.py" "$out"
+exit ${failed:-0}

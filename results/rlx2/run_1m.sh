@@ -32,6 +32,7 @@ for seed in 0 1 2; do
             echo "one $recipe $environment $seed"
         done
     done
-done | xargs -P "${2:-2}" -I{} bash -c "{}"
+done | xargs -P "${2:-2}" -I{} bash -c "{}" || failed=$?  # what is finished is collected all the same
 python "$here/evidence_1m.py" collect "$out"
 python "$here/evidence_1m.py" summarise
+exit ${failed:-0}
