@@ -44,8 +44,8 @@ def main() -> None:
             task("mast", name, steps, seed, sparsity=0.95, tricks="mast"),
         )
     ]
+    at_random(options)  # first: without it no return is a score
     carry_out("scores.csv", tasks, options, episodes=episodes, evaluate_every=every)
-    at_random(options)
 
 
 def at_random(options: argparse.Namespace) -> None:

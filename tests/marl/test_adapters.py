@@ -10,6 +10,7 @@ import pytest
 
 from thrifty.marl.environments import make_team
 from thrifty.marl.parallel import ParallelTeam
+from thrifty.marl.smax import SMAX
 from thrifty.marl.team import Team
 
 
@@ -101,6 +102,29 @@ def test_rewards_are_averaged_and_ends_kept_apart(ends: str) -> None:
     assert team.seen.observation[0, 0, 0] == 4.0  # the last observation is still there
     team.restart(np.array([True, False]))
     assert team.seen.observation[:, 0, 0].tolist() == [0.0, 4.0]
+
+
+def test_every_copy_is_looked_at_once_after_each_change() -> None:
+    """Looking is what a step of a particle world takes longest for."""
+    team = parallel()
+    looked = [0, 0]
+    for number, single in enumerate(team._singles):
+        look = single.view
+
+        def view(number: int = number, look: Any = look) -> Any:
+            looked[number] += 1
+            return look()
+
+        single.view = view  # type: ignore[method-assign]
+    for step in range(3):
+        team.step(np.zeros((2, 2), np.int64))
+        assert team.seen.observation[:, 0, 0].tolist() == [step + 1.0] * 2
+    assert looked == [3, 3]
+    given = team.seen.observation
+    team.restart(np.array([True, False]))
+    assert team.seen.observation[:, 0, 0].tolist() == [0.0, 3.0]
+    assert given[:, 0, 0].tolist() == [3.0, 3.0]  # what was given out stays
+    assert looked == [4, 3]
 
 
 def test_closing_reaches_every_copy() -> None:
@@ -304,3 +328,37 @@ def test_smax_begins_anew_more_often_than_it_draws() -> None:
     assert len({state[1].tobytes() for state in seen}) == 11
     assert np.array_equal(team.step(stop).reward, again.step(stop).reward)
     assert np.array_equal(again.seen.state, team.seen.state)
+
+
+@pytest.mark.slow
+def test_no_restart_of_smax_is_lost() -> None:
+    """JAX may read an array after the call that had it: one that is written to later is a race.
+
+    A copy whose restart is lost goes on from the end of its last episode, and is over at once.
+    """
+    pytest.importorskip("jaxmarl")
+    team, rng, age = make_team("smax-3m", 64, 0), np.random.default_rng(0), np.zeros(64, int)
+    assert isinstance(team, SMAX)
+    given: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def watched(function: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            given.extend((a, a.copy()) for a in arguments if isinstance(a, np.ndarray))
+            return function(*arguments)
+
+        return call
+
+    game = team._game
+    team._game = game._replace(advance=watched(game.advance), settle=watched(game.settle))
+    for step in range(200):
+        outcome = team.step(random_actions(team, rng))
+        age += 1
+        assert np.array_equal(team._step_E, age)
+        over = outcome.terminated | outcome.truncated
+        assert (age[over] > 5).all()
+        team.restart(over)
+        age[over] = 0
+        if step == 100:
+            team.load_state_dict(team.state_dict())
+    assert len(given) > 600
+    assert all(np.array_equal(now, before) for now, before in given)

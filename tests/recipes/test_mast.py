@@ -54,6 +54,8 @@ def test_mast_is_its_three_tricks() -> None:
     assert tricks(mast.rlx2(ENV)) == plain | {"n_step": 3}
     # RES keeps its own softmax.
     assert tricks(mast.mast(ENV, learner="res")) == together | {"next_value": "double"}
+    with pytest.raises(ValueError, match='softmax of their own, tricks="soft_mellowmax" would do'):
+        mast.static(ENV, learner="res", tricks="soft_mellowmax")
     with pytest.raises(ValueError, match="unknown tricks 'luck'; choose none, rlx2, mast"):
         mast.rigl(ENV, tricks="luck")  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ the machine in processes of its own that take turns, three rounds, all cores, co
 (thrifty.bench.marl_loops). ``--reference PATH`` names a checkout of JaxMARL, whose QMIX runs
 unmodified; without it, and without the extra smax, rows read "not measured". An update of either
 has 32 sequences, but JaxMARL's are windows of 128 steps and ours are episodes, about 18 steps long
-here, where actions are random; the row with 270 episodes an update learns from about 4,900 steps,
+here, where actions are random; the row with 270 episodes an update learns from about 4,800 steps,
 JaxMARL's from 4,096. The loop on our skirmish needs nothing.
 """
 

@@ -94,20 +94,22 @@ class Copies:
         self._rng = np.random.default_rng(seed)
         self._seed_E = np.zeros(copies, np.int64)
         self._actions: list[list[list[int]]] = [[] for _ in range(copies)]
+        self._views: dict[int, View] = {}  # by copy; looking takes long, so once after each change
         self.restart(np.ones(copies, bool))
 
     @property
     def seen(self) -> Seen:
         """Return what all copies see now."""
-        views = [single.view() for single in self._singles]
+        views = [self._views[copy] for copy in range(self.copies)]
         return Seen(*(np.stack(parts) for parts in zip(*views, strict=True)))
 
     def restart(self, chosen_E: Bools) -> None:
         """Begin a new episode, with a seed of its own, in the chosen copies."""
-        for copy in np.flatnonzero(chosen_E):
+        for copy in np.flatnonzero(chosen_E).tolist():
             self._seed_E[copy] = self._rng.integers(2**31)
             self._singles[copy].begin(int(self._seed_E[copy]))
             self._actions[copy] = []
+            self._views[copy] = self._singles[copy].view()
 
     def step(self, action_EN: Integers) -> Outcome:
         """Take one step in every copy."""
@@ -118,6 +120,7 @@ class Copies:
         ):
             taken.append(action_N)
             results.append(single.step(action_N))
+        self._views = {copy: single.view() for copy, single in enumerate(self._singles)}
         reward, terminated, truncated, won = zip(*results, strict=True)
         return Outcome(
             np.array(reward, np.float32), np.array(terminated), np.array(truncated), np.array(won)
@@ -157,6 +160,7 @@ class Copies:
                 self._actions[copy] = np.array(state["actions"][copy]).tolist()
                 for action_N in self._actions[copy]:
                     single.step(action_N)
+                self._views[copy] = single.view()
             seen = self.seen
             if np.array_equal(seen.observation, state["observation"]) and np.array_equal(
                 seen.state, state["state"]

@@ -56,7 +56,7 @@ class ParallelEnvironment:
             counts.append(int(space.n))
         self._name = name
         self._check_sides()
-        self._counts = np.array(counts)
+        self._counts = counts
         self._last: dict[str, Any] = {}
         self._infos: dict[str, Any] = {}
         self._sizes: list[int] = []
@@ -65,7 +65,7 @@ class ParallelEnvironment:
         self.spec = Spec(
             name=name,
             agents=len(self._agents),
-            actions=int(self._counts.max()),
+            actions=max(self._counts),
             observation_dim=view.observation.shape[1],
             state_dim=len(view.state),
             limit=limit,
@@ -123,21 +123,22 @@ class ParallelEnvironment:
 
     def view(self) -> View:
         """Return what is seen now."""
-        observations, masks = [], []
-        for agent, count in zip(self._agents, self._counts, strict=True):
+        observations = []
+        available = np.zeros((len(self._agents), max(self._counts)), bool)
+        for n, (agent, count) in enumerate(zip(self._agents, self._counts, strict=True)):
             seen, mask = self._last[agent], self._infos.get(agent, {}).get("action_mask")
             if isinstance(seen, Mapping):
                 seen, mask = seen["observation"], seen.get("action_mask", mask)
             observations.append(np.asarray(seen, np.float32).ravel())
-            mask = np.ones(count, bool) if mask is None else np.asarray(mask, bool)
-            masks.append(np.pad(mask, (0, int(self._counts.max()) - len(mask))))
-        longest = max(map(len, observations))
-        padded = np.stack([np.pad(seen, (0, longest - len(seen))) for seen in observations])
+            available[n, :count] = True if mask is None else mask
+        padded = np.zeros((len(observations), max(map(len, observations))), np.float32)
+        for row, seen in zip(padded, observations, strict=True):
+            row[: len(seen)] = seen
         try:
             state = np.asarray(self._env.state(), np.float32).ravel()
         except (AttributeError, NotImplementedError):
             state = padded.ravel()
-        return View(padded, state, np.stack(masks))
+        return View(padded, state, available)
 
     def scene(self) -> list[Mark] | None:
         """Return agents and landmarks of a particle world; None elsewhere."""

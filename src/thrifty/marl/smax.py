@@ -13,8 +13,9 @@ compared, and everything here is labelled SMAX.
 
 Copies are stepped by one compiled call without automatic reset, so the last observation survives.
 First states are drawn many at a time; a copy that restarts takes its next one in the step that
-follows. The first calls take 10 to 40 seconds; where the variable JAX_COMPILATION_CACHE_DIR names a
-folder, later processes do not wait. Needs the extra smax.
+follows. JAX reads what it is given where that lies and when its turn comes, so no array of ours is
+written to after a call had it. The first calls take 10 to 40 seconds; where the variable
+JAX_COMPILATION_CACHE_DIR names a folder, later processes do not wait. Needs the extra smax.
 
 Legend: E copies, K first states of each.
 
@@ -195,7 +196,7 @@ class SMAX:
     def _settle(self) -> None:
         """Put the first states that are due into their copies."""
         self._state = self._game.settle(self._state, self._first, self._number_E, self._due_E)
-        self._due_E[:] = False
+        self._due_E = np.zeros(self.copies, bool)
 
     def _take(self, looked: tuple[Any, ...]) -> None:
         observation, state, available, ally, enemy, step = map(np.array, looked)
@@ -212,9 +213,9 @@ class SMAX:
         if (self._taken_E[chosen_E] == _DRAWN).any():
             self._settle()
             self._draw()
-        self._number_E[chosen_E] = self._taken_E[chosen_E]
+        self._number_E = np.where(chosen_E, self._taken_E, self._number_E)
         self._taken_E[chosen_E] += 1
-        self._due_E |= chosen_E
+        self._due_E = self._due_E | chosen_E
         copy_at = np.flatnonzero(chosen_E)
         number_at = self._number_E[copy_at]
         observation, state, available = self._seen
@@ -230,7 +231,7 @@ class SMAX:
         self._state, reward, looked, self._key = self._game.advance(
             self._key, self._state, self._first, self._number_E, self._due_E, action_EN
         )
-        self._due_E[:] = False
+        self._due_E = np.zeros(self.copies, bool)
         self._take(looked)
         terminated = ~self._ally_E | ~self._enemy_E
         truncated = ~terminated & (self._step_E >= self.spec.limit)
@@ -274,12 +275,12 @@ class SMAX:
     def load_state_dict(self, state: Mapping[str, Any]) -> bool:
         """Take over a stored state; the running episodes go on."""
         jnp = self._jax.numpy
-        self._key = jnp.asarray(state["drawn_with"])
+        self._key = jnp.array(state["drawn_with"])
         self._draw()
-        self._key = jnp.asarray(state["key"])
+        self._key = jnp.array(state["key"])
         self._taken_E = np.array(state["taken"], np.int64)
         structure = self._jax.tree.structure(self._state)
-        leaves = [jnp.asarray(leaf) for leaf in state["leaves"]]
+        leaves = [jnp.array(leaf) for leaf in state["leaves"]]
         self._state = self._jax.tree.unflatten(structure, leaves)
         self._take(self._game.look(self._state))
         return True

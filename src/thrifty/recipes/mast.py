@@ -16,8 +16,8 @@ from the newest 100). RLx2's second trick, the dynamic buffer, does not apply: d
 episodes, and a greedy policy of values has no distance to stored actions.
 
 Learners: qmix, vdn, cw_qmix, ow_qmix, res; the unrestricted networks of Weighted QMIX are as sparse
-as the others. For res the softmax target of its own stays, and ``soft_mellowmax`` does nothing to
-it (the paper does not say whether both apply).
+as the others. For res the softmax target of its own stays in ``mast``, and ``soft_mellowmax`` alone
+is refused (the paper does not say whether both apply).
 
 One sparsity holds for agents, mixer and hypernetworks. Where the paper is open, the choice is named
 and can be set: shared parameters with one mask (its size figures), a mask for each agent over
@@ -80,6 +80,11 @@ def _tricks(name: Tricks, learner: LearnerName) -> dict[str, Any]:
         return {key: value for part in parts.values() for key, value in part.items()}
     if name not in parts:
         raise ValueError(f"unknown tricks {name!r}; choose none, rlx2, mast, {', '.join(parts)}")
+    if not parts[name]:
+        raise ValueError(
+            f'the targets of res have a softmax of their own, tricks="{name}" would do nothing: '
+            'choose tricks="none", or another learner'
+        )
     return parts[name]
 
 
@@ -110,7 +115,9 @@ def _tiny(environment: str, learner: LearnerName, sparsity: float) -> dict[str, 
     """Widths of dense networks with about as many weights as the sparse ones have links."""
     from thrifty.marl.environments import make_team
 
-    spec = make_team(environment, 1, 0).spec
+    team = make_team(environment, 1, 0)
+    spec = team.spec
+    team.close()
     big = _algorithm(learner, {})
 
     def weights(config: Any, part: str) -> int:
