@@ -153,5 +153,18 @@ def test_helpers_leave_and_come_back_for_other_transitions() -> None:
         for update in (shared, alone):
             update.run(1, transitions_of(replay))
         np.testing.assert_allclose(shared.losses, alone.losses, rtol=1e-5)
-    time.sleep(0.2)
+    end = time.monotonic() + 30  # a busy machine
+    while shared._board[1, board.AWAKE] and time.monotonic() < end:
+        time.sleep(0.01)
     assert not shared._board[1, board.AWAKE]
+
+
+def test_nobody_waits_for_a_helper_that_is_gone() -> None:
+    # As in a child process, which has the board but not its parent's threads.
+    first, second = filled(), filled()
+    shared, alone = update_of(first, 2), update_of(first)
+    for replay in (first, second):
+        for update in (shared, alone):
+            update.run(1, transitions_of(replay))
+        np.testing.assert_allclose(shared.losses, alone.losses, rtol=1e-5)
+        shared._board[1, board.AWAKE] = 1

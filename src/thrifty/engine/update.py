@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -151,13 +150,17 @@ class Update:
             raise ValueError("cannot update from an empty replay; collect transitions first")
         begin, end = lines or (0, len(self._script))
         announce(executor.run_updates)
+        shared = len(self._parts) > 1 and not dense
+        if shared and self._helped is not data:
+            # Who still looks at the old board, with other transitions, finds nothing and leaves.
+            self._board, self._helped = np.zeros_like(self._board), data
         rest = (
             self._script[begin:end],
             self._dense_table if dense else self._table,
             *self._arguments(transitions, self._whole if dense else self._parts),
         )
-        if len(self._parts) > 1 and not dense:
-            self._call_helpers(rest, data)
+        if shared:
+            self._call_helpers(rest)
         update, last = self.updates, self.updates + count
         while update < last:
             update = executor.run_updates(0, min(self._piece, last - update), update, *rest)
@@ -192,12 +195,9 @@ class Update:
             self._tiles,
         )
 
-    def _call_helpers(self, rest: tuple[Any, ...], data: Floats) -> None:
-        """Let threads that do not look at the board look at it, on these transitions."""
+    def _call_helpers(self, rest: tuple[Any, ...]) -> None:
+        """Let threads that do not look at the board look at it."""
         awake = self._board[1:, board.AWAKE]
-        while self._helped is not data and awake.any():  # they leave by themselves
-            time.sleep(1e-4)
-        self._helped = data
         for part in np.flatnonzero(awake == 0) + 1:
             self._board[part, board.AWAKE] = 1
             crew.start(partial(executor.run_updates, int(part), 0, 0, *rest), len(awake))
