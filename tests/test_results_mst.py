@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import torch
 
+from thrifty.lm import bpe, corpus, tokens
+from thrifty.lm.corpus import Text
 from thrifty.lm.experiment import Pretraining
 from thrifty.lm.gpt import GPT
 from thrifty.lm.ledger import Costs, matrix_shapes, training_flops
@@ -71,6 +73,46 @@ def test_every_recipe_has_as_many_trials_on_another_seed(script: Script) -> None
     assert {recipe for recipe, _ in controls.SEVERAL} <= set(tuning.RECIPES)
 
 
+def test_nothing_is_chosen_on_a_work_of_the_comparison(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, of = script("measure"), study(script, tmp_path)
+    named = [Text(name, (name,), name * 9) for name in ("hamlet", "macbeth", "othello")]
+    monkeypatch.setattr(corpus, "embedded", lambda: tuple(named))
+    monkeypatch.setattr(measure.tasks, "complete", lambda path, wanted, work, processes: [])
+    measure.complete("tuning", [measure.task("mst", 1000, 8, text="tuning")], of)
+    both = tokens.load(str(of.runs / measure.TUNING_TEXT))
+    assert both.vocabulary.merges == bpe.embedded().merges
+    for stream, text in ((both.training, "hamlet" * 9), (both.held_out, "othello" * 9)):
+        assert len(stream) == 1 + len(bpe.embedded().encode(text))
+        inputs, targets = stream.batch(1, len(stream) - 1, seed=0, step=0)
+        ids = [*inputs[0].tolist(), int(targets[0, -1])]
+        assert both.vocabulary.decode(ids[1:]) == text
+    # And of the real corpus, works that the comparison trains on.
+    monkeypatch.undo()
+    training, held_out = corpus.sides(corpus.embedded())
+    works = [text.works for text in training]
+    assert {(work,) for work in measure.TUNED_ON} <= {*works}
+    assert all(sum(work in one for one in works) == 1 for work in measure.TUNED_ON)
+    assert not {work for text in held_out for work in text.works} & measure.TUNED_ON
+
+
+def test_a_trial_reads_the_text_of_the_tuning(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, read = script("measure"), []
+
+    def execute(run: Any, **_: Any) -> Any:
+        read.append(run.config.data)
+        return SimpleNamespace(status="interrupted")
+
+    monkeypatch.setattr(measure, "execute", execute)
+    for text in ("tuning", "held out"):
+        with pytest.raises(KeyboardInterrupt):
+            measure.work(measure.task("mst", 1000, 8, text=text), runs=tmp_path, toy=True)
+    assert read == [str(tmp_path / "tuning_text"), "shakespeare"]
+
+
 def test_what_was_tuned_is_used(script: Script, tmp_path: Path) -> None:
     measure = script("measure")
     (tmp_path / "tuning.toml").write_text(
@@ -114,6 +156,8 @@ def test_the_schedule_is_chosen_on_no_seed_of_the_comparison(
         controls.main(of)
     parts.main(of)
     assert not {one["seed"] for one in seen} & set(controls.SEEDS)
+    assert {one["text"] for one in seen} == {"tuning"}
+    assert {one["text"] for one in controls.wanted(of)} == {"held out"}
     assert len(seen) == len(parts.PARTS)
     best = script("measure").chosen("parts", "mst", tmp_path)
     assert best == parts.PARTS["warm-up from half"]
@@ -297,6 +341,7 @@ def test_the_whole_study(script: Script, tmp_path: Path, monkeypatch: pytest.Mon
         return [{key: str(value) for key, value in one.items()} for one in rows]
 
     monkeypatch.setattr(measure.tasks, "complete", complete)
+    monkeypatch.setattr(measure, "tuning_text", lambda folder: None)
     for name in ("tuning", "parts", "controls"):
         script(name).main(of)
     script("summarise").main(tmp_path)

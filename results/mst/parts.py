@@ -3,8 +3,8 @@
     python results/mst/parts.py
 
 Everything but the named part is as tuned; the density of the ultra phase is solved for anew. The
-seed is that of the tuning, since the best schedule is what controls.py gives mixed sparsity (it is
-written to parts.toml): one that leaves a dense model and that the kernels can run.
+seed and the text are those of the tuning, since the best schedule is what controls.py gives mixed
+sparsity (it is written to parts.toml): one that leaves a dense model and that the kernels can run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(of: Study) -> None:
     """Train what is missing, and write which schedule was best."""
     after(of, "tuning")
     tuned = chosen("tuning", "mst", of.out)
-    wanted = [task("mst", SEED, of.steps, None, {**tuned, **c}) for c in PARTS.values()]
+    wanted = [task("mst", SEED, of.steps, None, {**tuned, **c}, "tuning") for c in PARTS.values()]
     rows = complete("parts", wanted, of)
     losses = {name: float(row["loss"]) for name, row in zip(PARTS, rows, strict=True)}
     best = min((name for name in PARTS if name not in NOT_OFFERED), key=losses.__getitem__)

@@ -307,11 +307,11 @@ def main(out: Path) -> None:
         "",
         *table(found, of),
         *reached(found, of),
-        "## What each part costs (one seed, that of the tuning)",
+        "## What each part costs (one seed, that of the tuning, and its held-out works)",
         "",
         *parts(read(out / "parts.csv"), chosen("tuning", "mst", out)),
         *([f"Best, and what mixed sparsity has above: {named(best)}.", ""] if parted else []),
-        "## Tuning (two fifths of the steps, a seed of its own)",
+        "## Tuning (two fifths of the steps, a seed and held-out works of its own)",
         "",
         *tuning(read(out / "tuning.csv")),
     ]

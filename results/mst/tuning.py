@@ -3,8 +3,9 @@
     python results/mst/tuning.py
 
 Dense runs try six learning rates; sparse ones three learning rates with drop fraction and interval
-(a share of the run) at two settings. Trials have two fifths of the steps. The best held-out loss
-wins; where that is at the edge of the learning rates, the summary says so.
+(a share of the run) at two settings. Trials have two fifths of the steps. The best loss wins, on
+works that the comparison trains on; where that is at the edge of the learning rates, the summary
+says so.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ def main(of: Study) -> None:
     """Try what is missing, and write what was best."""
     best = {}
     for recipe in RECIPES:
-        wanted = [task(recipe, SEED, of.steps * 2 // 5, changes=t) for t in trials(recipe)]
+        wanted = [
+            task(recipe, SEED, of.steps * 2 // 5, changes=trial, text="tuning")
+            for trial in trials(recipe)
+        ]
         losses = [float(row["loss"]) for row in complete("tuning", wanted, of)]
         best[recipe] = trials(recipe)[losses.index(min(losses))]
     write_settings(of.out / "tuning.toml", best)

@@ -86,6 +86,33 @@ def test_what_a_run_tells(data: str, sparsity: str) -> None:
     assert loss[-1] < loss[0]
 
 
+@pytest.mark.parametrize(("on_update", "taken"), [("step", STEPS), ("skip", STEPS - 7)])
+def test_the_published_reading_takes_no_step_where_links_are_exchanged(
+    data: str, on_update: Any, taken: int
+) -> None:
+    sparsity = dataclasses.replace(SPARSITIES["rigl"], on_update=on_update)
+    experiment, _ = finished(toy(data, sparsity=sparsity))
+    states = experiment.trained.optimizer.state.values()
+    assert {int(state["step"]) for state in states} == {taken}  # at 5, 10, ... 35 none
+
+
+@pytest.mark.parametrize("regrown", ["zero", "keep"])
+def test_the_published_reading_keeps_the_value_of_a_link_regrown_at_once(
+    data: str, regrown: Any
+) -> None:
+    sparsity = dataclasses.replace(SPARSITIES["set"], sparsity=0.5, regrown=regrown)
+    experiment = toy(data, sparsity=sparsity).build(1)
+    change = next(r for r in experiment.records() if r is not None and r["kind"] == "topology")
+    topology = experiment.topology
+    zeros = sum(
+        int((parameter.detach()[topology.mask(name)] == 0.0).sum())
+        for name, parameter in experiment.model.named_parameters()
+        if name in topology.names
+    )
+    assert change["regrown"] > 50
+    assert zeros == change["grown"] - (change["regrown"] if regrown == "keep" else 0)
+
+
 def test_the_flops_of_a_run_are_those_of_its_plan(data: str) -> None:
     config = toy(data, "mst").resolved()
     experiment, records = finished(config)

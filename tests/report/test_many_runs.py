@@ -128,6 +128,20 @@ def test_normalised_scores_by_hand(short_run: MakeRun, tmp_path: Path) -> None:
     assert "new: seeds that not every task has are left out: 4." in told
 
 
+def test_several_runs_of_a_seed_count_once(short_run: MakeRun, tmp_path: Path) -> None:
+    runs = [
+        short_run(tmp_path, "ref", "A-v0", 0, 10),
+        short_run(tmp_path, "ref", "B-v0", 0, 10),
+        short_run(tmp_path, "new", "A-v0", 0, 7),
+        short_run(tmp_path / "again", "new", "A-v0", 0, 5),
+        short_run(tmp_path, "new", "B-v0", 0, 5),
+    ]
+    tasks = by_task([load_run(run) for run in runs])
+    scores, _, remarks = normalised(tasks, ["ref", "new"])
+    np.testing.assert_allclose(scores["new"], [[0.6, 0.5]])  # the mean of .7 and .5
+    assert "A-v0: new has several runs of a seed: their mean." in remarks
+
+
 def test_a_sweeps_folder_stands_for_its_runs(short_run: MakeRun, tmp_path: Path) -> None:
     for recipe, level in (("ref", 100.0), ("new", 120.0)):
         for task in ("A-v0", "B-v0"):

@@ -42,6 +42,10 @@ class ConstantConfig:
     """Steps between exchanges; None is 2 % of the run, at least 25."""
     block: int = 1
     """Links are cut in square blocks of this many a side."""
+    regrown: Literal["zero", "keep"] = "zero"
+    """Value of a link dropped and regrown at once; the published code keeps it."""
+    on_update: Literal["step", "skip"] = "step"
+    """Whether the optimizer steps where links are exchanged; the published code leaves it out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +91,10 @@ class PhasesConfig:
     """What the second rise reaches, as a fraction of the learning rate."""
     block: int = 1
     """Links are cut in square blocks of this many a side."""
+    regrown: Literal["zero", "keep"] = "zero"
+    """Value of a link dropped and regrown at once; the published code keeps it."""
+    on_update: Literal["step", "skip"] = "step"
+    """Whether the optimizer steps where links are exchanged; the published code leaves it out."""
 
     @property
     def ultra(self) -> float:

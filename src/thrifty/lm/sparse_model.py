@@ -70,6 +70,8 @@ class SparseModel:
             plan.schedule,
             grow=_growth(config),
             moments=config.optimizer.moments,
+            regrown=getattr(config.sparsity, "regrown", "zero"),
+            on_update=getattr(config.sparsity, "on_update", "step"),
             block=self._block,
             seed=seeds[2],
         )

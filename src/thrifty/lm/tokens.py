@@ -10,6 +10,7 @@ So the sampler has no state, and runs with the same batch size see the same toke
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -212,7 +213,7 @@ def load(source: str) -> Tokens:
 
 
 def write(path: Path | str, texts: Sequence[str], vocabulary: bpe.Vocabulary) -> int:
-    """Write texts as a token file, an end-of-text token before each.
+    """Write texts as a token file, an end-of-text token before each; whole or not at all.
 
     Args:
         path: for example `train.bin`; without a header, as nanoGPT's.
@@ -223,7 +224,13 @@ def write(path: Path | str, texts: Sequence[str], vocabulary: bpe.Vocabulary) ->
         How many tokens were written.
     """
     ids = _encoded(texts, vocabulary)
-    ids.astype("<u2").tofile(path)
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        ids.astype("<u2").tofile(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return len(ids)
 
 

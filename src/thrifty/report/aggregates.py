@@ -17,6 +17,7 @@ from thrifty.report import numbers
 from thrifty.report.elements import Column, note, picture, pictures, section, table
 from thrifty.report.figures import INK, LINE_STYLES, MUTED, PALETTE, legend, panel
 from thrifty.report.groups import Groups, finals
+from thrifty.report.run_data import RunData
 from thrifty.stats import (
     Interval,
     iqm,
@@ -94,12 +95,10 @@ def normalised(
     remarks = []
     for task, groups in tasks.items():
         final = finals(groups)
-        by_group = {
-            name: {run.seed: score for run, score in final.scores.get(name, {}).items()}
-            if final
-            else {}
-            for name in names
-        }
+        own = {name: final.scores.get(name, {}) if final else {} for name in names}
+        by_group = {name: _by_seed(scores) for name, scores in own.items()}
+        if twice := [name for name in names if len(own[name]) > len(by_group[name])]:
+            remarks.append(f"{task}: {', '.join(twice)} has several runs of a seed: their mean.")
         zero, one = _random(groups), _mean(by_group[names[0]].values())
         if missing := [name for name in names if not by_group[name]]:
             remarks.append(f"{task} is left out: no comparable run of {', '.join(missing)}.")
@@ -128,6 +127,13 @@ def normalised(
         "how much. 95 % intervals: runs resampled within each task; too narrow with few runs."
     )
     return scores, list(found), remarks
+
+
+def _by_seed(scores: Mapping[RunData, float]) -> dict[int | None, float]:
+    found: dict[int | None, list[float]] = {}
+    for run, score in scores.items():
+        found.setdefault(run.seed, []).append(score)
+    return {seed: _mean(values) for seed, values in found.items()}
 
 
 def _random(groups: Groups) -> float | None:
