@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import types
@@ -193,6 +194,26 @@ def test_the_particle_world() -> None:
     assert len(scene) == 6
     with pytest.raises(ValueError, match="mpe2 has no environment 'tag'; it has"):
         make_team("mpe-tag", 1, 0)
+
+
+@pytest.mark.parametrize("world", ["simple_spread_v3", "simple_speaker_listener_v4"])
+def test_a_world_without_the_wrappers_of_its_library_is_the_same(world: str) -> None:
+    pytest.importorskip("mpe2")
+    module = importlib.import_module(f"mpe2.{world}")
+    plain = make_team(f"mpe-{world.rpartition('_')[0]}", 2, 7)
+    wrapped = ParallelTeam(lambda: module.parallel_env(max_cycles=25), 2, 7, limit=25)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        for mine, theirs in zip(plain.seen, wrapped.seen, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        action = random_actions(plain, rng)
+        ours, others = plain.step(action), wrapped.step(action)
+        for mine, theirs in zip(ours, others, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        over = ours.terminated | ours.truncated
+        if over.any():
+            plain.restart(over)
+            wrapped.restart(over)
 
 
 @pytest.mark.parametrize(
