@@ -27,7 +27,8 @@ INTRODUCTION = """# Benchmarks
 Each JSON file here is the output of one command, with versions, hardware and load. Samples of
 everything in a table are taken in turn in one process, on one thread unless said otherwise; a cell
 shows two numbers, **low / median**: the 10 % quantile of times (what an undisturbed machine does)
-and the median. Ratios above 1 mean faster where the unit is a rate, slower where it is a time.
+and the median. Ratios above 1 mean faster where the unit is a rate, slower where it is a time. A
+mark is what was asked for beforehand; one that is missed stays. Nothing here says what is learned.
 This page is made by `python benchmarks/tables.py`.
 """
 

@@ -152,8 +152,8 @@ def test_the_demos_figures_are_those_of_its_runs() -> None:
     ("page", "told", "measured_in"),
     [
         ("README.md", r"One TD3 update .*? one core of an (.*?), `thrifty", "benchmarks/td3.json"),
-        ("docs/engine.md", r"batch 256\), one core of an (.*?), low", "benchmarks/td3.json"),
-        ("README.md", r"`thrifty bench policy`, low decile, (.*?)\)", "benchmarks/policy.json"),
+        ("docs/engine.md", r"batch 256\), one core of an (.*?), 10 %", "benchmarks/td3.json"),
+        ("README.md", r"`thrifty bench policy`, 10 % quantile, (.*?)\)", "benchmarks/policy.json"),
         (
             "README.md",
             r"minutes on one core of an (.*?), compilation",

@@ -1,7 +1,7 @@
 """Grow links by a criterion of your own: gradient size, discounted by how full a neuron is.
 
 A score is a function from a layer's state to one number per link; candidates with the highest are
-grown. The same function serves the command line:
+grown. The same function serves the command line, in this folder:
 
     thrifty train rlx2.td3 --algorithm.critic.grow growth_criterion:balanced_gradient
 """

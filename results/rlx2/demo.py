@@ -72,7 +72,8 @@ def undisturbed(run: RunData) -> bool:
 
 def summary(runs: list[RunData]) -> str:
     """Return demo.md: a row a seed, the ledger, and the dense twin where it was timed."""
-    lines = ["| seed | random policy | return | training, by the clock | processor time |"]
+    lines = ["# The agent of `make demo`", "", "Written by `demo.py` from the runs in runs.", ""]
+    lines.append("| seed | random policy | return | training, by the clock | processor time |")
     lines.append("|---|---|---|---|---|")
     for run in runs:
         lines.append(

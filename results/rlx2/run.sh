@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The runs behind results/rlx2: 3 of the demo (about 3 minutes each on one core) and 15 of 100,000
-# steps (about 14 minutes each on the reference).
+# steps (15 to 40 minutes each on the reference, with other work on the machine).
 # Idempotent: finished runs are skipped, stopped ones resumed. JOBS runs at a time, one thread each.
 #
 #     results/rlx2/run.sh runs/evidence [JOBS]

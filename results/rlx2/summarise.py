@@ -29,6 +29,15 @@ from thrifty.stats import bootstrap_interval, difference_interval, final_mean, m
 HERE = Path(__file__).resolve().parent
 RUNS = HERE / "runs"
 LAST = 4
+HEAD = """\
+# RLx2: 100,000 steps
+
+Written by `summarise.py` from the runs in runs. A run's return is the mean of its last four
+evaluations (85,000 to 100,000 steps, ten episodes each), a group's the mean over its seeds.
+Intervals are 95 % percentile bootstraps over seeds, which with three seeds cover about three
+quarters of the time: a spread, not a test. A row with a minus is the difference of two agents, in
+brackets the one in percent of the other.
+"""
 NAMES = {"rlx2.dense": "dense TD3", "rlx2.td3": "RLx2-TD3", "sb3.td3": "Stable-Baselines3 TD3"}
 
 
@@ -87,7 +96,8 @@ def main() -> None:
                     for step, value in curve(run):
                         writer.writerow([task, agent, run.seed, step, f"{value:.3f}"])
 
-    lines = ["| environment | agent | seeds | return | 95 % interval |", "|---|---|---|---|---|"]
+    lines = [HEAD, "| environment | agent | seeds | return | 95 % interval |"]
+    lines.append("|---|---|---|---|---|")
     for task, agents in sorted(groups.items()):
         figure = learning_curves(dict(sorted(agents.items())), generator=generator)
         if figure is not None:
@@ -120,6 +130,7 @@ def main() -> None:
     every = [run for agents in groups.values() for runs in agents.values() for run in runs]
     machine = next((dict(run.environment) for run in every if run.environment), {})
     machine.pop("sessions", None)
+    lines += [f"\n![Learning curves on {t}](learning_curves_{t}.png)" for t in sorted(groups)]
     lines += ["", "```json", json.dumps(machine, indent=1), "```"]
     (HERE / "summary.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

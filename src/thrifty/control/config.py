@@ -25,9 +25,9 @@ class ReplayConfig:
     """Largest number of transitions kept; None is the length of the run."""
     check_every: int | None = 0
     """Environment steps between checks of the dynamic-capacity rule; 0 never, None 1/300 of the
-    run."""
+    run, at least 500."""
     minimum: int | None = None
-    """Transitions that the rule keeps in any case; None is 1/30 of the run."""
+    """Transitions that the rule keeps in any case; None is 1/30 of the run, at least 10,000."""
     threshold: float = 0.2
     """Largest accepted distance between stored and present actions (half the mean square)."""
     oldest: int = 2048
@@ -49,7 +49,8 @@ class ControlConfig:
     steps: int = 1_000_000
     """Environment steps of the whole run."""
     learning_starts: int | None = None
-    """Steps of uniformly random actions before the first update; None is 1/120 of the run."""
+    """Steps of uniformly random actions before the first update; None is 1/120 of the run, at least
+    1,000 (or half of a shorter run)."""
     train_freq: int = 1
     """Steps of all environments between rounds of updates."""
     gradient_steps: int = -1

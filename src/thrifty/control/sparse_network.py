@@ -39,7 +39,8 @@ class SparsityConfig:
     drop_fraction: float = 0.5
     """Share of links replaced at the first evolution step; falls to 0 along a cosine."""
     update_every: int | None = None
-    """Optimizer steps of this network between evolution steps; None is 1/300 of the run."""
+    """Optimizer steps of this network between evolution steps; None is 1/300 of the run, at least
+    500."""
     update_until: int | None = None
     """Last optimizer step (exclusive) at which links move; 0 keeps the topology fixed, None moves
     them to the end of the run (outside of a run: fixed)."""

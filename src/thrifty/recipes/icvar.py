@@ -75,7 +75,7 @@ def l_lava(steps: int = 10_000, risk_level: float = 0.1, slip: float = 0.01) -> 
 
 
 def l_mixture(steps: int = 30_000, risk_level: float = 0.25) -> RiskConfig:
-    """Learn a mixture of five random kernels. About 500,000 episodes/s.
+    """Learn a mixture of five random kernels. About 450,000 episodes/s.
 
     Args:
         steps: episodes.
@@ -156,7 +156,7 @@ def wp_inventory(steps: int = 30_000) -> RiskConfig:
 
 
 def g_class(steps: int = 10_000, risk_level: float = 0.3) -> RiskConfig:
-    """Learn which of sixty kernels is true, as far as it matters. About 1,000,000 episodes/s.
+    """Learn which of sixty kernels is true, as far as it matters. About 600,000 episodes/s.
 
     Args:
         steps: episodes.

@@ -358,8 +358,9 @@ def _measured_text(claim: Claim) -> str:
 
 
 def _runs_text(claim: Claim) -> str:
-    if not claim.runs:
-        return numbers.MISSING
+    if not claim.runs:  # a table's rows stand for them
+        plural = "" if len(claim.seeds) == 1 else "s"
+        return f"{len(claim.seeds)} seed{plural}" if claim.seeds else numbers.MISSING
     seeds = ", ".join(str(seed) for seed in claim.seeds)
     return f"{len(claim.runs)}" + (f" (seeds {seeds})" if seeds else "")
 
