@@ -116,8 +116,8 @@ def run_tile(
         elif code == op.DENSE_GRADIENT:
             out, inputs, bias = table[line, 4], table[line, 5], table[line, 12]
             values, every = p_dense + 4 * table[line, 13], p_index + 4 * table[line, 14]
-            x, dy = base + a * _ROW, base + b * _ROW
-            dense_gradient(x, dy, values, every, out, inputs)
+            x, dy, panel = base + a * _ROW, base + b * _ROW, base + table[line, 15] * _ROW
+            dense_gradient(x, dy, values, every, out, inputs, panel)
             for r in range(out):
                 grads[bias + r] += row_sum(dy + r * _ROW)
         elif code == op.INPUT_GRADIENT:

@@ -106,7 +106,7 @@ class Update:
         log_alpha, target_entropy = temperature
         # log alpha, its gradient, its two moments, the entropy aimed at
         self.temperature: Floats = np.array([log_alpha, 0, 0, 0, target_entropy], np.float32)
-        height = max(phase.height for phase in phases)
+        height = max(phase.height for phase in phases) + LANES  # a panel for dense gradients
         self._scratch = np.zeros((len(parts), height * LANES + 16), np.float32)
         self._tiles: Ints = np.array([(row.ctypes.data + 63) & ~63 for row in self._scratch])
         self._draws = _draws(batch, n_step)
