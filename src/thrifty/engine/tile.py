@@ -33,6 +33,8 @@ from thrifty.engine.vector import (
     weight_gradient_row,
 )
 
+MOST_ROWS = 1 << 18
+"""Rows that a tile can have."""
 _ROW = LANES * 4  # bytes of a tile row
 
 
@@ -74,7 +76,7 @@ def run_tile(
 
     ``base`` is the address of the scratch tile.
     """
-    tile = carray(_pointer(base), (1 << 24,))
+    tile = carray(_pointer(base), (MOST_ROWS * LANES,))
     lanes = min(LANES, batch - start)
     inv = np.float32(1.0) / np.float32(batch)
     p_params = params.ctypes.data
