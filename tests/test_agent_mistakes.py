@@ -92,7 +92,5 @@ def test_a_seed_is_a_number(seed: Any) -> None:
 @pytest.mark.parametrize("backend", ["engine", "reference"])
 def test_an_environment_of_other_sizes_is_told(backend: str) -> None:
     agent = make(backend=backend)
-    with pytest.raises(
-        ValueError, match="MountainCarContinuous-v0 has 2 obs.*, this agent 3 and 1"
-    ):
+    with pytest.raises(ValueError, match=r"Car\w+-v0 has 2 obs.* and 1 act.*, this agent 3 and 1"):
         agent.evaluate(1, env="MountainCarContinuous-v0")
