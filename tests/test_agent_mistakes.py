@@ -87,3 +87,10 @@ def test_a_policy_class_in_the_first_place_is_explained() -> None:
 def test_a_seed_is_a_number(seed: Any) -> None:
     with pytest.raises(ValueError, match="seed must be an integer of at least 0"):
         make(seed=seed)
+
+
+@pytest.mark.parametrize("backend", ["engine", "reference"])
+def test_an_environment_of_other_sizes_is_told(backend: str) -> None:
+    agent = make(backend=backend)
+    with pytest.raises(ValueError, match=r"Car\w+-v0 has 2 obs.* and 1 act.*, this agent 3 and 1"):
+        agent.evaluate(1, env="MountainCarContinuous-v0")

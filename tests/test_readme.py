@@ -117,6 +117,29 @@ def test_the_engines_figures_are_those_of_the_benchmark() -> None:
             assert "both sides {} and {}, {} and {}".format(*ratios) in told
 
 
+def test_the_figures_of_moving_links_and_of_a_second_core_are_those_of_the_benchmarks() -> None:
+    told = " ".join(README.split())
+    metric = "share of the time in evolution"
+    shares = [measured("td3", metric=metric, sparsity=s)["value"] for s in (0.9, 0.95)]
+    assert "every 1,000 updates takes {:.1f} and {:.1f} % of the time".format(*shares) in told
+    of_shared = {"implementation": "thrifty engine, shared", "sparsity": 0.95}
+    low, median = (measured("td3", **of_shared, statistic=s)["ratio"] for s in ("low", "median"))
+    two = measured("loop", implementation="two learners")["ratio"]
+    assert f"make {low:.2f} times as many updates (95 %; {median:.2f} by the median)" in told
+    assert f"two learners on two cores {two:.2f} times" in told
+
+
+def test_the_reason_for_the_engine_is_what_was_measured() -> None:
+    ratios = [
+        row["ratio"]
+        for name in ("td3", "sac")
+        for row in json.loads((ROOT / f"benchmarks/{name}.json").read_text())["rows"]
+        if row["ratio_to"] == "thrifty reference, dense" and row["sparsity"] == 0.8
+    ]
+    told = " ".join((ROOT / "src/thrifty/control/backend.py").read_text().split())
+    assert f"makes {min(ratios):.1f} to {max(ratios):.1f} times the updates of our dense" in told
+
+
 def test_the_policys_figures_are_those_of_the_benchmark() -> None:
     told = " ".join(README.split())
     case = "HalfCheetah-v5, one observation, 95% sparse"

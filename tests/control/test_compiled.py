@@ -178,6 +178,24 @@ def test_state_goes_both_ways_without_loss(feature: str) -> None:
     close(later.state_dict(), on.state_dict(), 0.0)  # bit-equal
 
 
+@pytest.mark.parametrize("kind", ["TD3", "SAC"])
+def test_what_was_lent_is_taken_back_before_an_update(kind: str) -> None:
+    replay = filled()
+    first, second = pair(kind, **settings(0.9, 1, 4))
+    lending, other = (CompiledLearner(x, replay.columns, seed=SEED) for x in (first, second))
+    for _ in range(3):
+        lending.learn(replay)
+    lent = lending.lend()
+    with torch.no_grad():
+        lent.actor.module.net[0].bias.add_(0.1)
+    other.load_state_dict(copy.deepcopy(lent.state_dict()))
+    for _ in range(3):
+        lending.learn(replay)
+        other.learn(replay)
+    close(lending.state_dict(), other.state_dict(), 0.0)
+    assert lending.updates == 6
+
+
 def test_links_move_on_one_thread_and_the_others_are_given_back() -> None:
     replay = filled()
     learner, _ = pair("TD3", **settings(0.9, 1, 2))

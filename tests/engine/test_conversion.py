@@ -120,6 +120,14 @@ def test_models_that_cannot_be_compact_are_refused() -> None:
         compact(model, topology)
 
 
+@pytest.mark.parametrize("layer", [nn.Linear(4, 3), nn.GRU(4, 3)], ids=["Linear", "GRU"])
+def test_a_model_on_another_device_is_refused(layer: nn.Module) -> None:
+    """As one on a GPU, whose masks NumPy cannot read."""
+    topology = sparsify(layer, sparsity=0.5)
+    with pytest.raises(ValueError, match=r"float32 on meta: call model\.to\(\"cpu\", torch\.flo"):
+        compact(layer.to("meta"), topology)
+
+
 def test_expanding_with_another_topology_is_refused() -> None:
     model, topology = small()
     sparse = compact(model, topology)

@@ -39,9 +39,21 @@ def test_a_perceptron_is_its_masked_matrices(
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_other_types_and_strides_are_refused() -> None:
+def test_other_types_sizes_and_strides_are_refused() -> None:
     arena = Arena({"net": [LayerIndex.of(np.ones((2, 3), np.bool_))]}, targets=())
     perceptron = Perceptron(arena, "net")
-    for wrong in (np.zeros((1, 3)), np.zeros((1, 6), np.float32)[:, ::2]):
+    right, noise = np.zeros((1, 3), np.float32), np.zeros((1, 2), np.float32)
+    for wrong in (
+        right.astype(np.float64),
+        np.zeros((1, 6), np.float32)[:, ::2],
+        right[:, :2].copy(),  # compiled code would read beyond
+        np.zeros((1, 4), np.float32),
+        right[0],
+    ):
         with pytest.raises(AssertionError):
             perceptron(wrong)
+        with pytest.raises(AssertionError):
+            perceptron.act(wrong, noise, np.float32(0.0))
+    for wrong in (noise.astype(np.float64), noise[:, :1], np.zeros((2, 2), np.float32)):
+        with pytest.raises(AssertionError):
+            perceptron.act(right, wrong, np.float32(0.0))

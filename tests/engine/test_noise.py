@@ -12,6 +12,11 @@ COMPILE = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
 @njit(**COMPILE)
+def words_of(key, element, update):
+    return noise.philox(key, element, update)
+
+
+@njit(**COMPILE)
 def fill_normals(out, key, update):
     for i in range(len(out)):
         out[i] = noise.normal32(key, i, update)
@@ -31,10 +36,29 @@ def apply_functions(x, tanh, exp, log):
         log[i] = noise.log32(exp[i])
 
 
-def test_the_generator_gives_the_published_words() -> None:
-    # Known answers of Philox 2x32-10 (Random123's kat_vectors): counter and key all 0, all 1s.
-    left, right = noise.words(0, 0, 1)
-    assert (hex(left[0]), hex(right[0])) == ("0xff1dae59", "0x6cd10df2")
+@pytest.mark.parametrize(
+    ("counter", "key", "answer"),
+    [
+        ((0, 0), 0, (0xFF1DAE59, 0x6CD10DF2)),
+        ((0xFFFFFFFF, 0xFFFFFFFF), 0xFFFFFFFF, (0x2C3F628B, 0xAB4FD7AD)),
+        ((0x243F6A88, 0x85A308D3), 0x13198A2E, (0xDD7CE038, 0xF62A4C12)),
+    ],
+)
+def test_the_generator_gives_the_published_words(
+    counter: tuple[int, int], key: int, answer: tuple[int, int]
+) -> None:
+    """Known answers of Philox 2x32-10 (Random123's kat_vectors): all bits 0, all 1, those of pi."""
+    assert tuple(map(int, words_of(key, *counter))) == answer
+    if counter[0] == 0:  # the reference counts from there
+        left, right = noise.words(key, counter[1], 1)
+        assert (int(left[0]), int(right[0])) == answer
+
+
+def test_the_reference_draws_the_same_words() -> None:
+    for key, update in ((5, 7), (0xFFFFFFFF, 0xFFFFFFFF), (noise.key_of(1, 2), 123_456)):
+        left, right = noise.words(key, update, 300)
+        compiled = [words_of(key, element, update) for element in range(300)]
+        assert compiled == list(zip(left.tolist(), right.tolist(), strict=True))
 
 
 def test_normals_and_indices_are_the_reference() -> None:

@@ -49,6 +49,23 @@ def test_adam_is_torchs(size: int, seed: int) -> None:
     assert np.array_equal(params[end:], before[end:])
 
 
+def test_no_moment_is_left_that_is_slow_to_compute_with() -> None:
+    """Without a gradient moments shrink by 0.9 and 0.999 a step: from 1 and 1e-36 they are below
+    1e-37 after 809 and 2,302 steps (ln 1e-37 / ln 0.9, ln 0.1 / ln 0.999), and then 0.
+    """
+    smallest = np.finfo(np.float32).tiny
+    params, grads = np.zeros((2, 5), np.float32)
+    first, second = np.ones(5, np.float32), np.full(5, 1e-36, np.float32)
+    first[1], grads[2] = -1.0, np.nan
+    for step in range(1, 2_304):
+        adam_step(params, grads, first, second, 0, 5, step + 10_000)
+        for moment in (first, second):
+            assert not ((moment != 0) & (np.abs(moment) < smallest)).any()
+        lost = [not moment[[0, 1, 3, 4]].any() for moment in (first, second)]
+        assert lost == [step >= 809, step >= 2_302], step
+    assert np.isnan([params[2], first[2], second[2]]).all()
+
+
 def test_polyak_by_hand() -> None:
     params = np.float32([1, 2, 3, 10, 20, 30])
     polyak_step(params, 3, 1, 2, 0.25)

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from tests.control.test_fused import OBS, A, config, filled
 
-from thrifty.control import TD3, TD3Config
+from thrifty.control import SAC, TD3, SACConfig, TD3Config
 from thrifty.control.fused import transitions_of
+from thrifty.control.sac_fused import sac_update
 from thrifty.control.td3_fused import td3_update
 from thrifty.engine import board, crew, executor
 from thrifty.engine.update import Update
+from thrifty.rl import Replay
 
 
 def update_of(replay: Any, threads: int = 1) -> Update:
@@ -89,6 +91,16 @@ def test_wrong_transitions_are_refused() -> None:
         update.run(1, good._replace(total=good.first))
 
 
+def test_what_does_not_fit_into_a_tile_is_refused() -> None:
+    """Observations of 60,000 numbers: five slots of them are 300,000 rows, more than 2**18."""
+    columns = Replay(1, 60_000, A).columns
+    settings = {**config(0.9, 3), "actor_hidden": (2,), "critic_hidden": (2,)}
+    with pytest.raises(
+        ValueError, match=r"rows of a tile, the engine has 262,144: use backend=ref"
+    ):
+        sac_update(SAC(SACConfig(**settings), 60_000, A), columns)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "sparsity"), [(256, 0.5), (512, 0.5), (1024, 0.9)])
 def test_one_compiled_call_lasts_under_200_ms(
@@ -154,6 +166,9 @@ def test_helpers_leave_and_come_back_for_other_transitions() -> None:
             update.run(1, transitions_of(replay))
         np.testing.assert_allclose(shared.losses, alone.losses, rtol=1e-5)
     end = time.monotonic() + 30  # a busy machine
+    while not shared._board[1, board.DONE] and time.monotonic() < end:
+        shared.run(16, transitions_of(first))
+    assert shared._board[1, board.DONE]  # a helper has done a part
     while shared._board[1, board.AWAKE] and time.monotonic() < end:
         time.sleep(0.01)
     assert not shared._board[1, board.AWAKE]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
+from numba.core.runtime import _nrt_python, rtsys
 
 from thrifty.engine import isa
 from thrifty.engine.isa import TARGET, TARGETS
@@ -127,9 +129,8 @@ def test_a_layer_is_its_masked_matrix(layer, relu, gated, add):
 
 
 @njit
-def gradient_of_everything(dy, x, grads, every):
-    out, inputs = len(dy), len(x)
-    dense_gradient(x.ctypes.data, dy.ctypes.data, grads.ctypes.data, every.ctypes.data, out, inputs)
+def gradient_of_everything(x, dy, grads, every, out, inputs, panel):
+    dense_gradient(x, dy, grads, every, out, inputs, panel)
 
 
 @settings(max_examples=40)
@@ -138,12 +139,39 @@ def test_a_dense_gradient_is_a_product(out: int, inputs: int, seed: int) -> None
     rng = np.random.default_rng(seed)
     x, dy = (rng.normal(size=(n, LANES)).astype(np.float32) for n in (inputs, out))
     space = rng.normal(size=out * inputs + 16).astype(np.float32)
-    before = space.copy()
-    gradient_of_everything(dy, x, space[: out * inputs], np.arange(inputs, dtype=np.int32))
+    before, every = space.copy(), np.arange(inputs, dtype=np.int32)
+    panel = np.full((LANES, LANES), np.nan, np.float32)
+    addresses = [array.ctypes.data for array in (x, dy, space, every)]
+    gradient_of_everything(*addresses, out, inputs, panel.ctypes.data)
     expected = before[: out * inputs].reshape(out, inputs) + dy @ x.T
     grads = space[: out * inputs].reshape(out, inputs)
     np.testing.assert_allclose(grads, expected, rtol=1e-5, atol=1e-4)
     assert np.array_equal(space[out * inputs :], before[out * inputs :])
+
+
+@pytest.fixture
+def counted() -> Iterator[Callable[[], int]]:
+    """How many blocks of memory compiled code has taken so far."""
+    on = bool(_nrt_python.memsys_stats_enabled())
+    _nrt_python.memsys_enable_stats()
+    yield lambda: rtsys.get_allocation_stats().alloc
+    if not on:
+        _nrt_python.memsys_disable_stats()
+
+
+def test_a_dense_gradient_takes_no_memory(counted: Callable[[], int]) -> None:
+    """Memory of its own would be freed while its address is still in use: after the last line that
+    names the array.
+    """
+    x, dy, grads = (np.ones((n, LANES), np.float32) for n in (40, 3, 3))
+    every, panel = np.arange(40, dtype=np.int32), np.empty((LANES, LANES), np.float32)
+    addresses = [array.ctypes.data for array in (x, dy, grads, every)]
+    gradient_of_everything(*addresses, 3, 40, panel.ctypes.data)  # compiled
+    before = counted()
+    gradient_of_everything(*addresses, 3, 40, panel.ctypes.data)
+    assert counted() == before
+    row_sums(x, grads[0, :1])  # arrays cost some: the count does count
+    assert counted() > before
 
 
 @pytest.mark.parametrize("name", list(TARGETS))
@@ -157,6 +185,7 @@ def test_every_target_is_right(name: str) -> None:
         name,
         f"{Path(__file__)}::test_a_layer_is_its_masked_matrix",
         f"{Path(__file__)}::test_a_dense_gradient_is_a_product",
+        f"{Path(__file__)}::test_a_dense_gradient_takes_no_memory",
         f"{blocks}::test_blocks_are_their_masked_matrix",
         f"{with_rows}::test_a_gather_is_a_transposed_selection_and_zeros",
     )

@@ -190,14 +190,20 @@ class Agent:
             env: where to; by default a new copy of the training environment.
 
         Raises:
-            ValueError: the agent was trained on an instance and ``env`` is missing.
+            ValueError: the agent was trained on an instance and ``env`` is missing, or ``env`` has
+                other observation or action sizes.
         """
         source = self._env if env is None else env
         if isinstance(source, gym.Env | VectorEnv) and env is None:
             raise ValueError("the agent has no environment to spare: give env=... (an id)")
-        environments = Environments(
-            source, seed=seed, scale_actions=self._experiment.environments.scale_actions
-        )
+        ours = self._experiment.environments
+        environments = Environments(source, seed=seed, scale_actions=ours.scale_actions)
+        sizes = environments.observation_dim, environments.action_dim
+        if sizes != (ours.observation_dim, ours.action_dim):
+            raise ValueError(
+                f"{environments.name} has {sizes[0]} observations and {sizes[1]} actions, this "
+                f"agent {ours.observation_dim} and {ours.action_dim}: give an env of its sizes"
+            )
         try:
             return evaluate_policy(
                 environments,

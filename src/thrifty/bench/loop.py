@@ -32,6 +32,7 @@ from thrifty.control import (
     SparsityConfig,
     TD3Config,
 )
+from thrifty.engine.loading import Backend
 from thrifty.rl.environments import make_environment
 
 ENVIRONMENT = "HalfCheetah-v5"
@@ -46,7 +47,6 @@ INTERVAL = 1000
 """Updates between moves of links."""
 TWO_LEARNERS = 1.8
 """Least ratio of two learners' updates per second to one learner's."""
-HAS_BACKENDS = any(field.name == "backend" for field in dataclasses.fields(ControlConfig))
 _NEVER = 1_000_000_000
 _PACKAGES: tuple[Package, ...] = ("sbx", "SB3")
 
@@ -73,12 +73,11 @@ def measure(
     return rows + _two_learners(rounds, seconds)
 
 
-def config(learner: str, backend: str) -> ControlConfig:
+def config(learner: str, backend: Backend) -> ControlConfig:
     """Return a run that neither ends nor evaluates nor reports, with updates from the start."""
     delay = 2 if learner == "TD3" else 1  # an interval counts the network's own steps
     critic = SparsityConfig(sparsity=SPARSITY, update_every=INTERVAL, update_until=_NEVER)
     actor = dataclasses.replace(critic, update_every=INTERVAL // delay)
-    chosen: dict[str, Any] = {"backend": backend} if HAS_BACKENDS else {}
     settings: dict[str, Any] = {
         "actor_hidden": HIDDEN,
         "critic_hidden": HIDDEN,
@@ -96,7 +95,7 @@ def config(learner: str, backend: str) -> ControlConfig:
         record_every=_NEVER,
         replay=ReplayConfig(capacity=1_000_000),
         algorithm=TD3Config(**settings) if learner == "TD3" else SACConfig(**settings),
-        **chosen,
+        backend=backend,
     )
 
 
@@ -118,10 +117,11 @@ def loops(learner: str, rounds: int, steps: int) -> list[Row]:
     actions: dict[str, Callable[[], None]] = {}
     made: dict[str, int] = {}
     gaps: list[Row] = []
-    for name, backend, count in ((engine, "engine", steps), (reference, "reference", few)):
-        if backend == "engine" and not HAS_BACKENDS:
-            gaps.append(_gap(name))
-            continue
+    ours: tuple[tuple[str, Backend, int], ...] = (
+        (engine, "engine", steps),
+        (reference, "reference", few),
+    )
+    for name, backend, count in ours:
         experiment = config(learner, backend).build(0)
         _advance(experiment, 1001)()  # past the random actions
         actions[name], made[name] = _advance(experiment, count), count
@@ -144,8 +144,6 @@ def _evolution(learner: str, moves: int) -> list[Row]:
     """The share of the time that links take to move: of each interval's pieces of work."""
     name = f"thrifty {learner}, engine"
     metric = "share of the time in moving links"
-    if not HAS_BACKENDS:
-        return [_gap(name, metric, "%")]
     shares = np.array(shares_of_moves(config(learner, "engine").build(0), moves))
     return [
         Row(
@@ -210,14 +208,14 @@ def _rows(implementation: str, seconds: Seconds, sparsity: float) -> list[Row]:
     ]
 
 
-def _gap(implementation: str, metric: str = METRIC, unit: str = "1/s") -> Row:
+def _gap(implementation: str) -> Row:
     return Row(
         case=CASE,
         implementation=implementation,
-        metric=metric,
+        metric=METRIC,
         statistic=NOT_MEASURED,
         value=None,
-        unit=unit,
+        unit="1/s",
     )
 
 

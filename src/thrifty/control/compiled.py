@@ -152,6 +152,7 @@ class CompiledLearner:
         Returns:
             losses by name, and what moved in the topologies by network.
         """
+        self.reclaim()  # an environment of the user's may have asked for the learner in its step
         if self._targets_are_dense() or self._score_is_stale():
             return self._learn_by_reference(replay)
         reference, transitions = self.reference, transitions_of(replay)

@@ -24,9 +24,9 @@ _OPTIONS = ("weight_decay", "amsgrad", "maximize")
 class Adam(torch.optim.Optimizer):
     """torch.optim.Adam without its options, for contiguous float32 parameters on the CPU.
 
-    The arithmetic is torch's to rounding, the state has its names and shapes, so a state dict goes
-    from one to the other. Hooks, parameter groups and learning-rate schedulers work as with any
-    optimizer.
+    The arithmetic is torch's to rounding, but that moments below 1e-37 become 0. The state has its
+    names and shapes, so a state dict goes from one to the other. Hooks, parameter groups and
+    learning-rate schedulers work as with any optimizer.
 
     Args:
         params: parameters, or groups of them.

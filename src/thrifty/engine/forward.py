@@ -89,7 +89,8 @@ class Perceptron:
         network: its name there.
 
     Attributes:
-        outputs: how many it has.
+        inputs: how many it has.
+        outputs: likewise.
     """
 
     def __init__(self, arena: Arena, network: str) -> None:
@@ -108,14 +109,13 @@ class Perceptron:
             ],
             np.int64,
         )
-        self.outputs = layers[-1].index.out
+        self.inputs, self.outputs = layers[0].index.inputs, layers[-1].index.out
         widest = max(layer.index.out for layer in layers)
         self._scratch = np.zeros((2, widest), np.float32)
 
     def __call__(self, x: Floats) -> Floats:
         """Return the outputs [B, out] for inputs [B, in]; float32, contiguous."""
-        assert x.dtype == np.float32
-        assert x.flags.c_contiguous
+        self._check(x)
         out = np.empty((len(x), self.outputs), np.float32)
         arena = self._arena
         forward_rows(x, self._table, arena.index, arena.params, self._scratch, out)
@@ -129,11 +129,19 @@ class Perceptron:
             noise: [B, out].
             scale: of the noise.
         """
-        assert x.dtype == noise.dtype == np.float32
-        assert x.flags.c_contiguous
+        self._check(x)
+        assert noise.dtype == np.float32
+        assert noise.shape == (len(x), self.outputs)
         mean, action = np.empty((2, len(x), self.outputs), np.float32)
         arena = self._arena
         act_rows(
             x, self._table, arena.index, arena.params, self._scratch, noise, scale, mean, action
         )
         return action, mean
+
+    def _check(self, x: Floats) -> None:
+        """Keep from compiled code what it would read beyond."""
+        assert x.dtype == np.float32
+        assert x.flags.c_contiguous
+        assert x.ndim == 2
+        assert x.shape[1] == self.inputs

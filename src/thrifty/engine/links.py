@@ -132,7 +132,7 @@ class LinkedModule(nn.Module):
     """A module that stores and computes its links only.
 
     Args:
-        weights: dense, [out, in] each; float32 on the CPU. They are read.
+        weights: dense, [out, in] each; :func:`refuse_others` has seen them. They are read.
         masks: bool [out, in] for each, True where a link exists.
         biases: of those layers that have one.
         links: of the masks.
@@ -143,7 +143,7 @@ class LinkedModule(nn.Module):
         links: where the links are; shared by copies, replaced by ``load_state_dict``.
 
     Raises:
-        ValueError: layers of another kind, or a value where the mask has no link.
+        ValueError: a value where the mask has no link.
     """
 
     def __init__(
@@ -154,13 +154,7 @@ class LinkedModule(nn.Module):
         links: Links,
     ) -> None:
         super().__init__()
-        kind = type(self).__name__
         for weight, mask in zip(weights, masks, strict=True):
-            if weight.dtype is not torch.float32 or not weight.is_cpu:
-                raise ValueError(
-                    f"a {kind} is float32 on the CPU, got {weight.dtype} on {weight.device}: "
-                    'call model.to("cpu", torch.float32) before'
-                )
             if bool(weight.detach()[~mask].count_nonzero()):
                 raise ValueError("a cut link has a value: call topology.project() before")
         self.links = links
@@ -251,6 +245,24 @@ class LinkedModule(nn.Module):
 def is_plain(tensor: Tensor) -> bool:
     """Whether compiled code can read a tensor: contiguous float32 on the CPU."""
     return tensor.dtype is torch.float32 and tensor.is_cpu and tensor.is_contiguous()
+
+
+def refuse_others(kind: str, weights: Iterable[Tensor]) -> None:
+    """Refuse weights of which a sparse module cannot be made, before their masks are read.
+
+    Args:
+        kind: of the module, in the message.
+        weights: of the layers that it stands for.
+
+    Raises:
+        ValueError: a weight that is not float32 on the CPU.
+    """
+    for weight in weights:
+        if weight.dtype is not torch.float32 or not weight.is_cpu:
+            raise ValueError(
+                f"a {kind} is float32 on the CPU, got {weight.dtype} on {weight.device}: "
+                'call model.to("cpu", torch.float32) before'
+            )
 
 
 def asked(ctx: Any, needs: Sequence[bool]) -> list[bool]:

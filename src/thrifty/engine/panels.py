@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import carray, njit, types
 from numba.core import cgutils
@@ -30,14 +29,13 @@ from numba.extending import intrinsic
 
 from thrifty.engine.cache import COMPILE, entry
 from thrifty.engine.isa import TARGET
-from thrifty.engine.perceptron import floats_at
+from thrifty.engine.perceptron import floats_at, transpose_square
 from thrifty.engine.vector import (
     LANES,
     load,
     multiply_add,
     splat,
     store,
-    transpose_block,
     weight_gradient_row,
     zero,
 )
@@ -256,7 +254,7 @@ def gradient(rows, columns, block, dy, y_width, x, x_width, tokens, scratch, d_b
 
 
 @njit(**COMPILE)
-def dense_gradient(x, dy, grads, every, out, inputs):
+def dense_gradient(x, dy, grads, every, out, inputs, panel):
     """Add to grads[r, c] the sum over a tile's samples of dy[r] x[c].
 
     Args:
@@ -266,22 +264,19 @@ def dense_gradient(x, dy, grads, every, out, inputs):
         every: address of int32 0, 1, ..., inputs - 1.
         out: rows of the weight.
         inputs: its columns.
+        panel: address of float32 [LANES, LANES], scratch of the caller's. (Compiled code frees an
+            array of its own behind the last use of its name, also where the address is still used.)
     """
-    space = np.empty(LANES * LANES + 16, np.float32)
-    panel = (space.ctypes.data + 63) & ~63  # on a cache line
-    sources = np.empty(TARGET.width, np.int64)
     column = 0
     while inputs - column >= TARGET.width:
         width = _WIDEST
         while inputs - column < width * TARGET.width:
             width //= 2
         for beside in range(0, width * TARGET.width, TARGET.width):
-            for i in range(TARGET.width):
-                sources[i] = x + (column + beside + i) * _TILE_ROW
+            source = x + (column + beside) * _TILE_ROW
             for sample in range(0, LANES, TARGET.width):
                 goal = panel + sample * _TILE_ROW + beside * 4
-                transpose_block(sources.ctypes.data, goal)
-                sources += TARGET.width * 4
+                transpose_square(source + sample * 4, _TILE_ROW, goal, _TILE_ROW)
         goal = grads + column * 4
         _rows(out, width, LANES, dy, _TILE_ROW, 4, panel, _TILE_ROW, goal, inputs * 4, False)
         column += width * TARGET.width

@@ -58,7 +58,7 @@ def ints_at(typingctx: Any, address: Any) -> Any:
 
 
 @intrinsic
-def _transpose_block(
+def transpose_square(
     typingctx: Any, source: Any, source_step: Any, goal: Any, goal_step: Any
 ) -> Any:
     """Transpose a square block of _BLOCK floats a side between addresses; steps in bytes."""
@@ -107,7 +107,7 @@ def to_tile(rows, tile, width, lanes):
             # The last block may overlap the one before, which writes some floats twice.
             column = min(column, width - _BLOCK)
             from_row = rows + (lane * width + column) * 4
-            _transpose_block(from_row, width * 4, tile + column * ROW_BYTES + lane * 4, ROW_BYTES)
+            transpose_square(from_row, width * 4, tile + column * ROW_BYTES + lane * 4, ROW_BYTES)
             column += _BLOCK
     for column in range(width):
         for lane in range(whole, lanes):
@@ -128,7 +128,7 @@ def from_tile(tile, rows, width, lanes):
         while column < width:
             column = min(column, width - _BLOCK)
             to_row = rows + (lane * width + column) * 4
-            _transpose_block(tile + column * ROW_BYTES + lane * 4, ROW_BYTES, to_row, width * 4)
+            transpose_square(tile + column * ROW_BYTES + lane * 4, ROW_BYTES, to_row, width * 4)
             column += _BLOCK
     for lane in range(whole, lanes):
         for column in range(width):

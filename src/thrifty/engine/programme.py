@@ -113,8 +113,12 @@ class Programme:
         return np.array(self.table, np.int64).reshape(len(self.table), COLUMNS)
 
     def dense_rows(self) -> NDArray[np.int64]:
-        """Return the table that writes the dense gradients of the trained weights instead."""
+        """Return the table that writes the dense gradients of the trained weights instead.
+
+        It needs LANES rows of the tile beyond the programme's own.
+        """
         table = self.rows()
+        table[table[:, 0] == WEIGHT_GRADIENT, COLUMNS - 1] = self.height
         table[table[:, 0] == WEIGHT_GRADIENT, 0] = DENSE_GRADIENT
         return table
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from thrifty.engine import crew, perceptron
 from thrifty.engine.cache import announce
-from thrifty.engine.links import KIND, LinkedModule, Links, asked
+from thrifty.engine.links import KIND, LinkedModule, Links, asked, refuse_others
 from thrifty.engine.vector import LANES
 
 
@@ -149,9 +149,10 @@ class SparseMLP(LinkedModule):
         relu: Sequence[bool],
         names: Sequence[str] = (),
     ) -> None:
+        weights = [linear.weight for linear in linears]
+        refuse_others(type(self).__name__, weights)
         biases = [_bias(linear) for linear in linears]
         links = Links.of([mask.numpy() for mask in masks], [b is not None for b in biases], relu)
-        weights = [linear.weight for linear in linears]
         super().__init__(weights, masks, [bias for bias in biases if bias is not None], links)
         self.names = tuple(names)
         self.training = linears[0].training

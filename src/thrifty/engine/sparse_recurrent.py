@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from thrifty.engine import recurrence
 from thrifty.engine.cache import announce
-from thrifty.engine.links import KIND, LinkedModule, Links, asked, is_plain
+from thrifty.engine.links import KIND, LinkedModule, Links, asked, is_plain, refuse_others
 from thrifty.engine.vector import LANES
 
 WEIGHTS = ("weight_ih_l0", "weight_hh_l0")
@@ -161,6 +161,7 @@ class _SparseRecurrent(LinkedModule):
                 "direction one after the other, or leave it out with sparsify(where=...)"
             )
         weights = [getattr(layer, name) for name in WEIGHTS]
+        refuse_others(type(self).__name__, weights)
         biases = [getattr(layer, name) for name in BIASES] if layer.bias else []
         links = Links.of(
             [mask.numpy() for mask in masks],

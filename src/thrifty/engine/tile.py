@@ -33,6 +33,8 @@ from thrifty.engine.vector import (
     weight_gradient_row,
 )
 
+MOST_ROWS = 1 << 18
+"""Rows that a tile can have."""
 _ROW = LANES * 4  # bytes of a tile row
 
 
@@ -74,7 +76,7 @@ def run_tile(
 
     ``base`` is the address of the scratch tile.
     """
-    tile = carray(_pointer(base), (1 << 24,))
+    tile = carray(_pointer(base), (MOST_ROWS * LANES,))
     lanes = min(LANES, batch - start)
     inv = np.float32(1.0) / np.float32(batch)
     p_params = params.ctypes.data
@@ -116,8 +118,8 @@ def run_tile(
         elif code == op.DENSE_GRADIENT:
             out, inputs, bias = table[line, 4], table[line, 5], table[line, 12]
             values, every = p_dense + 4 * table[line, 13], p_index + 4 * table[line, 14]
-            x, dy = base + a * _ROW, base + b * _ROW
-            dense_gradient(x, dy, values, every, out, inputs)
+            x, dy, panel = base + a * _ROW, base + b * _ROW, base + table[line, 15] * _ROW
+            dense_gradient(x, dy, values, every, out, inputs, panel)
             for r in range(out):
                 grads[bias + r] += row_sum(dy + r * _ROW)
         elif code == op.INPUT_GRADIENT:

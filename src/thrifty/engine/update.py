@@ -14,6 +14,7 @@ from thrifty.engine.cache import announce
 from thrifty.engine.layout import Arena
 from thrifty.engine.noise import key_of
 from thrifty.engine.programme import Programme
+from thrifty.engine.tile import MOST_ROWS
 from thrifty.engine.vector import LANES
 
 Floats = NDArray[np.float32]
@@ -57,6 +58,9 @@ class Update:
         streams: how many streams the programmes use, the first included.
         temperature: log alpha and target entropy, where one is learned.
         threads: that share the tiles of a minibatch; results are bit-equal at an equal number.
+
+    Raises:
+        ValueError: the programmes are too large.
     """
 
     def __init__(
@@ -106,7 +110,12 @@ class Update:
         log_alpha, target_entropy = temperature
         # log alpha, its gradient, its two moments, the entropy aimed at
         self.temperature: Floats = np.array([log_alpha, 0, 0, 0, target_entropy], np.float32)
-        height = max(phase.height for phase in phases)
+        height = max(phase.height for phase in phases) + LANES  # a panel for dense gradients
+        if height > MOST_ROWS:  # compiled code would take what lies beyond for nothing
+            raise ValueError(
+                f"observations, hidden layers and their gradients take {height:,} rows of a tile, "
+                f"the engine has {MOST_ROWS:,}: use backend=reference, or smaller observations"
+            )
         self._scratch = np.zeros((len(parts), height * LANES + 16), np.float32)
         self._tiles: Ints = np.array([(row.ctypes.data + 63) & ~63 for row in self._scratch])
         self._draws = _draws(batch, n_step)
