@@ -6,7 +6,9 @@ command goes on. Tables share a run where the task and its evaluations are the s
 ordered seed by seed, so that a stop leaves a balanced table.
 
 Scores: ``last5`` is the mean of the last five evaluations, ``last20`` of the last twenty, in games
-won (SMAX) or return (the particle world). Nothing was tuned on these seeds.
+won (SMAX) or return (the particle world). Nothing was tuned on these seeds. A run whose values are
+no numbers any more has a row as well, so that it stops nothing: from there on it wins no game, or
+has the least return that it had.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import argparse
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,17 +107,33 @@ def score(task: Task, *, runs: Path, episodes: int, evaluate_every: int) -> dict
             *("--evaluate-every", str(evaluate_every)),
         ),
     )
-    if execute(run, progress=False).status != "done":
-        raise KeyboardInterrupt
-    records = list(read_records(folder))
-    found = [r for r in records if r["kind"] == "evaluation"]
-    wins = found[0]["win_rate"] is not None
-    values = [float(r["win_rate" if wins else "return_mean"]) for r in found]
-    (start,) = (r for r in records if r["kind"] == "start")
-    (end,) = (r for r in records if r["kind"] == "end")
+    try:
+        if execute(run, progress=False).status != "done":
+            raise KeyboardInterrupt
+    except ValueError as problem:
+        if "diverged" not in str(problem):  # as a record and a score say it
+            raise
+    records = read_records(folder)
     for path in folder.glob("checkpoint-*.npz"):
         path.unlink()
     shutil.rmtree(folder / "journal", ignore_errors=True)
+    return row_of(records, 1 + task["steps"] // evaluate_every)
+
+
+def row_of(records: list[Mapping[str, Any]], evaluations: int) -> dict[str, Any]:
+    """Return what a table holds of a run's records.
+
+    Args:
+        records: of a run that is done, or has diverged.
+        evaluations: of a run that is done.
+    """
+    found = [r for r in records if r["kind"] == "evaluation"]
+    wins = found[0]["win_rate"] is not None
+    values = [float(r["win_rate" if wins else "return_mean"]) for r in found]
+    diverged = records[-1]["kind"] != "end"
+    if diverged:
+        values += [0.0 if wins else min(values)] * (evaluations - len(values))
+    (start,) = (r for r in records if r["kind"] == "start")
     return {
         "metric": "win rate" if wins else "return",
         "last5": round(float(np.mean(values[-5:])), 4),
@@ -124,6 +142,7 @@ def score(task: Task, *, runs: Path, episodes: int, evaluate_every: int) -> dict
         "curve": " ".join(f"{value:.4g}" for value in values),
         "backend": start["backend"],
         "warnings": sum(r["kind"] == "warning" for r in records),
-        "cpu_seconds": round(end["wall_cpu_seconds"], 1),
-        "seconds": round(end["wall_seconds"], 1),
+        "diverged": int(diverged),
+        "cpu_seconds": round(records[-1]["wall_cpu_seconds"], 1),
+        "seconds": round(records[-1]["wall_seconds"], 1),
     }
