@@ -107,3 +107,16 @@ def test_one_session_that_is_not_replayed_fails_the_claim(
     )
     (claim,) = [one for one in claims(summarise, tmp_path, monkeypatch) if "replayed" in one.claim]
     assert (claim.measured, claim.status) == (0.75, "failed")
+
+
+def test_a_trial_leaves_the_evidence_as_it_is(
+    summarise: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = sys.modules["measure"]
+    for told, out in (
+        ([], SCRIPTS),
+        (["--toy"], Path("runs/icvar/toy")),
+        (["--toy", "--out", "here"], Path("here")),
+    ):
+        monkeypatch.setattr(sys, "argv", ["regret.py", *told])
+        assert measure.arguments(None).out == out

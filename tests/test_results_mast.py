@@ -102,6 +102,19 @@ def test_tables_share_a_run_where_all_is_the_same(
     assert len(held) == 6 + 48 + 108 - 3 * 2 * 3
 
 
+def test_a_trial_leaves_the_evidence_as_it_is(
+    scripts: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    measure = scripts("measure")
+    for told, out in (
+        ([], SCRIPTS),
+        (["--toy", "--runs", str(tmp_path)], tmp_path / "toy"),
+        (["--toy", "--out", "here"], Path("here")),
+    ):
+        monkeypatch.setattr(sys, "argv", ["gate.py", *told])
+        assert measure.arguments(None).out == out
+
+
 class Once:
     """Over after one step of 1; a further one is refused, as libraries do."""
 

@@ -53,6 +53,18 @@ def study(script: Script, folder: Path) -> Any:
     return script("measure").Study(folder, folder / "runs", 2500, 1, False)
 
 
+def test_a_trial_leaves_the_evidence_as_it_is(
+    script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for told, out in (
+        ([], SCRIPTS),
+        (["--toy", "--runs", str(tmp_path)], tmp_path / "toy"),
+        (["--toy", "--out", "here"], Path("here")),
+    ):
+        monkeypatch.setattr(sys, "argv", ["tuning.py", *told])
+        assert script("measure").study(None).out == out
+
+
 def test_a_stop_leaves_a_balanced_table(script: Script, tmp_path: Path) -> None:
     wanted = script("controls").wanted(study(script, tmp_path))
     seven = [(one["recipe"], one["arguments"]) for one in wanted[:7]]

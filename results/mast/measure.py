@@ -43,10 +43,13 @@ def arguments(about: str | None) -> argparse.Namespace:
     parser.add_argument("--toy", action="store_true", help="tiny settings, to try the script")
     parser.add_argument("--only", nargs="+", help="of these environments alone, such as smax-3m")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many, from 0 on")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of the CSV files")
+    parser.add_argument("--out", type=Path, help="folder of the CSV files; by default this one")
     parser.add_argument("--runs", type=Path, default=Path("runs/mast"), help="folder of the runs")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time, a thread each")
-    return parser.parse_args()
+    given = parser.parse_args()
+    # Rows of a trial never stand among those of the evidence.
+    given.out = given.out or (given.runs / "toy" if given.toy else HERE)
+    return given
 
 
 def task(recipe: str, environment: str, steps: int, seed: int, **others: Any) -> Task:

@@ -54,11 +54,13 @@ def study(about: str | None) -> Study:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--toy", action="store_true", help="tiny models, to try the script")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of the CSV files")
+    parser.add_argument("--out", type=Path, help="folder of the CSV files; by default this one")
     parser.add_argument("--runs", type=Path, default=Path("runs/mst"), help="folder of the runs")
     parser.add_argument("--processes", type=int, default=2, help="runs at a time")
     given = parser.parse_args()
-    return Study(given.out, given.runs, 20 if given.toy else STEPS, given.processes, given.toy)
+    # Rows of a trial never stand among those of the evidence.
+    out = given.out or (given.runs / "toy" if given.toy else HERE)
+    return Study(out, given.runs, 20 if given.toy else STEPS, given.processes, given.toy)
 
 
 def task(
