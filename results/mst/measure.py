@@ -36,6 +36,7 @@ TUNED_ON = frozenset({"merchant_of_venice", "othello", "richard_ii", "two_gentle
 """Works of the training side that trials hold out: comedies, a tragedy and a history, 9.3 %."""
 TUNING_TEXT = "tuning_text"
 """Folder among the runs of their token files."""
+_TASK = ("recipe", "arguments", "changes", "steps", "seed", "text")
 _TOY = GPTConfig(layers=1, heads=2, width=32, context=256, biases=False)
 
 
@@ -200,8 +201,19 @@ def _row(records: list[Mapping[str, Any]], **found: float) -> Task:
         "ultra_density": start["ultra_density"] and round(start["ultra_density"], 4),
         "backend": start["backend"],
         "flops_ratio": round(found["flops"] / start["dense_flops"]["square"], 5),
+        "cpu_seconds": round(records[-1]["wall_cpu_seconds"], 1),
         "seconds": round(records[-1]["wall_seconds"], 1),
     }
+
+
+def current(rows: list[tasks.Row], wanted: Iterable[Task]) -> list[tasks.Row]:
+    """Return the rows of tasks, in their order; rows of other settings are left out.
+
+    An earlier tuning, or a trial, leaves such rows.
+    """
+    found = {tuple(row[name] for name in _TASK): row for row in rows}
+    keys = [tuple(str(one[name]) for name in _TASK) for one in wanted]
+    return [found[key] for key in keys if key in found]
 
 
 def write_settings(path: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
