@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,8 @@ def test_a_run_that_was_begun_anew_does_not_replace_the_copy_of_a_finished_one(
         return int(json.loads(text)["step"])
 
     assert collected("here", 5, done=False) == 5
+    assert collected("elsewhere", 3, done=False) == 5  # begun anew: what is longer stays
+    assert collected("here", 7, done=False) == 7
     assert collected("here", 9, done=True) == 9
     assert collected("elsewhere", 3, done=False) == 9
     assert collected("elsewhere", 9, done=True) == 9
@@ -182,6 +185,68 @@ def test_the_wide_agent_costs_what_dense_256_costs(script: Callable[[str], Modul
     cost = config.algorithm.build(17, 6, seed=0).ledger()["training_flops"]
     assert cost["dense"] == 438_495_104
     assert cost["sparse"] == pytest.approx(cost["dense"], rel=1e-3)
+
+
+def timed(
+    folder: Path, contender: str, seed: int, value: float, *, slowed: float = 1.0, until: int = 600
+) -> None:
+    """A run against the clock, whose return is the same at every mark."""
+    start = {"kind": "start", "contender": contender, "environment": "Hopper-v5", "seed": seed}
+    records: list[dict[str, Any]] = [
+        start | {"hardware": {"cpu": "x", "cores": 2}, "commit": "0123456789abcdef"}
+    ]
+    for mark in (30, 60, 120, 300, 600):
+        if mark <= until:
+            cpu = 61.0 if mark < 60 else mark + 1.0  # the first two are passed at once
+            records.append(
+                {"kind": "evaluation", "mark": mark, "cpu_seconds": cpu, "step": 10 * mark,
+                 "wall_seconds": slowed * cpu, "return_mean": value}
+            )  # fmt: skip
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (folder / f"{contender}-Hopper-v5-{seed}.jsonl").write_text(text)
+
+
+def test_the_clocks_table_names_every_contender_and_what_disturbed_it(
+    script: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    summary, claims = script("wall_clock_summary"), tmp_path / "claims.toml"
+
+    def told() -> tuple[dict[str, str], dict[str, Any]]:
+        tasks = summary.read(tmp_path)
+        rows = [line.split(" | ") for line in summary.table(tasks) if line.startswith("| ")][1:]
+        claims.write_text("\n".join(summary.claims(tasks)))
+        found = read_claims(claims)
+        assert len(rows) == 11
+        assert len(found) == 9  # six contenders, five on Hopper; 5 and 4 claims
+        cells = {row[1]: " | ".join(row[2:]) for row in rows if row[0] == "| Hopper-v5"}
+        return cells, {one.claim: one for one in found if "Hopper" in one.claim}
+
+    cells, rows = told()
+    assert set(cells.values()) == {"not run | not run | not run | - | - |"}
+    assert {one.status for one in rows.values()} == {"not run"}
+    for seed in (0, 1):
+        timed(tmp_path, "thrifty_td3", seed, 100.0 + 20 * seed)
+    timed(tmp_path, "sbx_td3", 0, 70.0, slowed=1.5)
+    timed(tmp_path, "sbx_sac", 0, 90.0)
+    timed(tmp_path, "sb3_td3", 0, 80.0, until=300)
+    cells, rows = told()
+    assert cells["sbx TD3"].endswith("| 70, 1 of 3 seeds | 6,000 | 1.50 |")
+    assert cells["Stable-Baselines3 TD3"].endswith("| none of 3 seeds | - | 1.00 |")
+    assert "110 [100, 120], 2 of 3 seeds" in cells["RLx2-TD3, published sparsity"]
+    (two, five, ten) = [one for name, one in rows.items() if "published" in name]
+    # 110 beside the best of the three, sbx SAC's 90; at ten minutes one of the three is not there.
+    assert (two.measured, five.measured, ten.measured) == (20.0, 20.0, None)
+    assert two.metric.endswith("(sbx SAC), 2 and 1 seeds")
+    assert two.hardware.endswith(
+        "one thread a run; x, 2 cores, one thread a run, other work on them"
+    )
+    assert (two.interval, ten.status) == (None, "not run")
+    last = summary.table(summary.read(tmp_path))[-1]
+    assert last.startswith("Of 5 runs 1 were disturbed")
+    assert last.endswith("Commits: 0123456789ab.")
+    # Two marks that were passed at once are one point of the picture.
+    (run, _) = summary.read(tmp_path)["Hopper-v5"]["thrifty_td3"]
+    assert [one["wall_seconds"] for one in run.drawn().records] == [61.0, 121.0, 301.0, 601.0]
 
 
 def test_the_queue_begins_with_seed_0_of_everything(script: Callable[[str], ModuleType]) -> None:
