@@ -65,6 +65,8 @@ def test_the_table(tmp_path: Path) -> None:
         "| not run |"
     )
     assert (blank, hardware) == ("", "Hardware: two cores.")
+    rows = write(tmp_path, ROW.replace('runs = ["a", "b", "c"]\n', ""))  # of a table, no folders
+    assert "| 812.5 [640, 930.5] | seeds 0, 1, 2 | 0.25 |" in render_table(read_claims(rows))
     assert render_table([]) == "No claims yet."
 
 

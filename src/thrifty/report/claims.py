@@ -358,10 +358,10 @@ def _measured_text(claim: Claim) -> str:
 
 
 def _runs_text(claim: Claim) -> str:
+    seeds = "seeds " + ", ".join(str(seed) for seed in claim.seeds) if claim.seeds else ""
     if not claim.runs:
-        return numbers.MISSING
-    seeds = ", ".join(str(seed) for seed in claim.seeds)
-    return f"{len(claim.runs)}" + (f" (seeds {seeds})" if seeds else "")
+        return seeds or numbers.MISSING
+    return f"{len(claim.runs)}" + (f" ({seeds})" if seeds else "")
 
 
 def _cell(text: str) -> str:
