@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -185,6 +185,49 @@ def test_the_wide_agent_costs_what_dense_256_costs(script: Callable[[str], Modul
     cost = config.algorithm.build(17, 6, seed=0).ledger()["training_flops"]
     assert cost["dense"] == 438_495_104
     assert cost["sparse"] == pytest.approx(cost["dense"], rel=1e-3)
+
+
+@pytest.mark.parametrize(("seconds", "last"), [(31.0, [1, 2]), (40.0, [1, 2, 3, 3])])
+def test_a_run_that_is_over_has_at_later_marks_what_it_ended_with(
+    seconds: float,
+    last: list[int],
+    script: Callable[[str], ModuleType],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three steps of some seconds each: marks at 30, 60, 120 and 180."""
+    wall_clock, now = script("wall_clock"), [0.0]
+    monkeypatch.setattr(wall_clock.time, "process_time", lambda: now[0])
+    experiment = SimpleNamespace(
+        config=wall_clock.argparse.Namespace(), sparsity=lambda: 0.9, step=0,
+        learner=SimpleNamespace(
+            ledger=lambda: {"parameters": 1, "training_flops": 1}, updates=0,
+            act=lambda seen, explore: [experiment.step],
+        ),
+    )  # fmt: skip
+    monkeypatch.setattr(wall_clock.dataclasses, "asdict", vars)
+
+    def records() -> Any:
+        for step in (1, 2, 3):
+            now[0] += seconds
+            experiment.step = step
+            yield None
+
+    def evaluate(environment: Any, policy: Any, episodes: int) -> Any:
+        now[0] += 1000.0  # off the clock
+        value = policy(None)
+        return SimpleNamespace(returns=[value], lengths=[1], return_mean=value)
+
+    experiment.records = records
+    monkeypatch.setattr("thrifty.rl.evaluate_policy", evaluate)
+    marks = [30, 60, 120, 180][: len(last)]
+    trial = wall_clock.Trial("HalfCheetah-v5", 0, marks, tmp_path / "run.jsonl")
+    wall_clock.train_ours(SimpleNamespace(build=lambda seed: experiment), 0, trial)
+    trial._file.close()
+    lines = (tmp_path / "run.jsonl").read_text().splitlines()
+    found = [one for one in map(json.loads, lines) if one["kind"] == "evaluation"]
+    assert [one["return_mean"] for one in found] == [one["step"] for one in found] == last
+    assert found[-1]["cpu_seconds"] == seconds * last[-1]
 
 
 def timed(
