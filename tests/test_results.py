@@ -173,6 +173,19 @@ def test_the_demos_minutes_are_those_of_undisturbed_runs(
     assert [claim.status for claim in read_claims(path)] == ["failed", "not run"]
 
 
+def test_the_anchor_notes_its_versions_and_its_machine(
+    script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("stable_baselines3")
+    monkeypatch.setattr(
+        sys, "argv", ["sb3_td3.py", "--steps", "20", "--out", str(tmp_path / "run")]
+    )
+    script("sb3_td3").main()
+    noted = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert noted["hardware"]["cores"] >= 1
+    assert {"numpy", "torch", "stable_baselines3"} <= set(noted["versions"])
+
+
 @pytest.mark.slow
 def test_the_wide_agent_costs_what_dense_256_costs(script: Callable[[str], ModuleType]) -> None:
     # By hand: a dense update of 256 x 256 has 438,495,104 operations on HalfCheetah-v5 (17
