@@ -297,7 +297,8 @@ def test_the_clocks_table_names_every_contender_and_what_disturbed_it(
         "one thread a run; x, 2 cores, one thread a run, other work on them"
     )
     assert (two.interval, ten.status) == (None, "not run")
-    last = summary.table(summary.read(tmp_path))[-1]
+    *_, last, blank, picture = summary.table(summary.read(tmp_path))
+    assert (blank, picture) == ("", "![Return on Hopper-v5 over minutes](wall_clock_Hopper-v5.png)")
     assert last.startswith("Of 5 runs 1 were disturbed")
     assert last.endswith("Commits: 0123456789ab.")
     # Two marks that were passed at once are one point of the picture.

@@ -358,10 +358,11 @@ def _measured_text(claim: Claim) -> str:
 
 
 def _runs_text(claim: Claim) -> str:
-    seeds = "seeds " + ", ".join(str(seed) for seed in claim.seeds) if claim.seeds else ""
-    if not claim.runs:
-        return seeds or numbers.MISSING
-    return f"{len(claim.runs)}" + (f" ({seeds})" if seeds else "")
+    if not claim.runs:  # a table's rows stand for them
+        plural = "" if len(claim.seeds) == 1 else "s"
+        return f"{len(claim.seeds)} seed{plural}" if claim.seeds else numbers.MISSING
+    seeds = ", ".join(str(seed) for seed in claim.seeds)
+    return f"{len(claim.runs)}" + (f" (seeds {seeds})" if seeds else "")
 
 
 def _cell(text: str) -> str:
