@@ -7,7 +7,8 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,8 @@ def test_a_run_that_was_begun_anew_does_not_replace_the_copy_of_a_finished_one(
         return int(json.loads(text)["step"])
 
     assert collected("here", 5, done=False) == 5
+    assert collected("elsewhere", 3, done=False) == 5  # begun anew: what is longer stays
+    assert collected("here", 7, done=False) == 7
     assert collected("here", 9, done=True) == 9
     assert collected("elsewhere", 3, done=False) == 9
     assert collected("elsewhere", 9, done=True) == 9
@@ -170,6 +173,19 @@ def test_the_demos_minutes_are_those_of_undisturbed_runs(
     assert [claim.status for claim in read_claims(path)] == ["failed", "not run"]
 
 
+def test_the_anchor_notes_its_versions_and_its_machine(
+    script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("stable_baselines3")
+    monkeypatch.setattr(
+        sys, "argv", ["sb3_td3.py", "--steps", "20", "--out", str(tmp_path / "run")]
+    )
+    script("sb3_td3").main()
+    noted = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert noted["hardware"]["cores"] >= 1
+    assert {"numpy", "torch", "stable_baselines3"} <= set(noted["versions"])
+
+
 @pytest.mark.slow
 def test_the_wide_agent_costs_what_dense_256_costs(script: Callable[[str], ModuleType]) -> None:
     # By hand: a dense update of 256 x 256 has 438,495,104 operations on HalfCheetah-v5 (17
@@ -182,6 +198,112 @@ def test_the_wide_agent_costs_what_dense_256_costs(script: Callable[[str], Modul
     cost = config.algorithm.build(17, 6, seed=0).ledger()["training_flops"]
     assert cost["dense"] == 438_495_104
     assert cost["sparse"] == pytest.approx(cost["dense"], rel=1e-3)
+
+
+@pytest.mark.parametrize(("seconds", "last"), [(31.0, [1, 2]), (40.0, [1, 2, 3, 3])])
+def test_a_run_that_is_over_has_at_later_marks_what_it_ended_with(
+    seconds: float,
+    last: list[int],
+    script: Callable[[str], ModuleType],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three steps of some seconds each: marks at 30, 60, 120 and 180."""
+    wall_clock, now = script("wall_clock"), [0.0]
+    monkeypatch.setattr(wall_clock.time, "process_time", lambda: now[0])
+    experiment = SimpleNamespace(
+        config=wall_clock.argparse.Namespace(), sparsity=lambda: 0.9, step=0,
+        learner=SimpleNamespace(
+            ledger=lambda: {"parameters": 1, "training_flops": 1}, updates=0,
+            act=lambda seen, explore: [experiment.step],
+        ),
+    )  # fmt: skip
+    monkeypatch.setattr(wall_clock.dataclasses, "asdict", vars)
+
+    def records() -> Any:
+        for step in (1, 2, 3):
+            now[0] += seconds
+            experiment.step = step
+            yield None
+
+    def evaluate(environment: Any, policy: Any, episodes: int) -> Any:
+        now[0] += 1000.0  # off the clock
+        value = policy(None)
+        return SimpleNamespace(returns=[value], lengths=[1], return_mean=value)
+
+    experiment.records = records
+    monkeypatch.setattr("thrifty.rl.evaluate_policy", evaluate)
+    marks = [30, 60, 120, 180][: len(last)]
+    trial = wall_clock.Trial("HalfCheetah-v5", 0, marks, tmp_path / "run.jsonl")
+    wall_clock.train_ours(SimpleNamespace(build=lambda seed: experiment), 0, trial)
+    trial._file.close()
+    lines = (tmp_path / "run.jsonl").read_text().splitlines()
+    found = [one for one in map(json.loads, lines) if one["kind"] == "evaluation"]
+    assert [one["return_mean"] for one in found] == [one["step"] for one in found] == last
+    assert found[-1]["cpu_seconds"] == seconds * last[-1]
+
+
+def timed(
+    folder: Path, contender: str, seed: int, value: float, *, slowed: float = 1.0, until: int = 600
+) -> None:
+    """A run against the clock, whose return is the same at every mark."""
+    start = {"kind": "start", "contender": contender, "environment": "Hopper-v5", "seed": seed}
+    records: list[dict[str, Any]] = [
+        start | {"hardware": {"cpu": "x", "cores": 2}, "commit": "0123456789abcdef"}
+    ]
+    for mark in (30, 60, 120, 300, 600):
+        if mark <= until:
+            cpu = 61.0 if mark < 60 else mark + 1.0  # the first two are passed at once
+            records.append(
+                {"kind": "evaluation", "mark": mark, "cpu_seconds": cpu, "step": 10 * mark,
+                 "wall_seconds": slowed * cpu, "return_mean": value}
+            )  # fmt: skip
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (folder / f"{contender}-Hopper-v5-{seed}.jsonl").write_text(text)
+
+
+def test_the_clocks_table_names_every_contender_and_what_disturbed_it(
+    script: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    summary, claims = script("wall_clock_summary"), tmp_path / "claims.toml"
+
+    def told() -> tuple[dict[str, str], dict[str, Any]]:
+        tasks = summary.read(tmp_path)
+        rows = [line.split(" | ") for line in summary.table(tasks) if line.startswith("| ")][1:]
+        claims.write_text("\n".join(summary.claims(tasks)))
+        found = read_claims(claims)
+        assert len(rows) == 11
+        assert len(found) == 9  # six contenders, five on Hopper; 5 and 4 claims
+        cells = {row[1]: " | ".join(row[2:]) for row in rows if row[0] == "| Hopper-v5"}
+        return cells, {one.claim: one for one in found if "Hopper" in one.claim}
+
+    cells, rows = told()
+    assert set(cells.values()) == {"not run | not run | not run | - | - |"}
+    assert {one.status for one in rows.values()} == {"not run"}
+    for seed in (0, 1):
+        timed(tmp_path, "thrifty_td3", seed, 100.0 + 20 * seed)
+    timed(tmp_path, "sbx_td3", 0, 70.0, slowed=1.5)
+    timed(tmp_path, "sbx_sac", 0, 90.0)
+    timed(tmp_path, "sb3_td3", 0, 80.0, until=300)
+    cells, rows = told()
+    assert cells["sbx TD3"].endswith("| 70, 1 of 3 seeds | 6,000 | 1.50 |")
+    assert cells["Stable-Baselines3 TD3"].endswith("| none of 3 seeds | - | 1.00 |")
+    assert "110 [100, 120], 2 of 3 seeds" in cells["RLx2-TD3, published sparsity"]
+    (two, five, ten) = [one for name, one in rows.items() if "published" in name]
+    # 110 beside the best of the three, sbx SAC's 90; at ten minutes one of the three is not there.
+    assert (two.measured, five.measured, ten.measured) == (20.0, 20.0, None)
+    assert two.metric.endswith("(sbx SAC), 2 and 1 seeds")
+    assert two.hardware.endswith(
+        "one thread a run; x, 2 cores, one thread a run, other work on them"
+    )
+    assert (two.interval, ten.status) == (None, "not run")
+    *_, last, blank, picture = summary.table(summary.read(tmp_path))
+    assert (blank, picture) == ("", "![Return on Hopper-v5 over minutes](wall_clock_Hopper-v5.png)")
+    assert last.startswith("Of 5 runs 1 were disturbed")
+    assert last.endswith("Commits: 0123456789ab.")
+    # Two marks that were passed at once are one point of the picture.
+    (run, _) = summary.read(tmp_path)["Hopper-v5"]["thrifty_td3"]
+    assert [one["wall_seconds"] for one in run.drawn().records] == [61.0, 121.0, 301.0, 601.0]
 
 
 def test_the_queue_begins_with_seed_0_of_everything(script: Callable[[str], ModuleType]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from thrifty.report.claims import read_claims
@@ -94,6 +95,43 @@ def test_slopes_and_the_exponent_of_m_are_those_of_the_rows(
     assert (tmp_path / "regret_lava.png").exists()
 
 
+def test_the_interval_of_the_steepest_slope_is_that_of_the_steepest(
+    summarise: ModuleType,
+) -> None:
+    # Last decade from 100 to 1000. Of one instance seed 0 grows by k^.2 and seed 1 not at all, of
+    # the other the other way round: alone each resample may miss its growing seed, but one of the
+    # two always has one, as no resample of both seeds is without either.
+    points, k = [100, 1000], np.array([1.0, 10.0**0.2])
+    one, two = np.array([k, [1.0, 1.0]]), np.array([[1.0, 1.0], k])
+    alone = summarise.steepest([(points, one)])
+    mean = np.log10((1 + k[1]) / 2)
+    assert alone == pytest.approx((mean, 0.0, 0.2))
+    assert summarise.steepest([(points, one), (points, two)]) == pytest.approx((mean, mean, 0.2))
+
+
+def test_the_order_in_which_rows_were_finished_decides_nothing(
+    summarise: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor which seed is the first: its map is shown."""
+    monkeypatch.setattr(summarise, "_RESAMPLES", 50)
+    monkeypatch.setattr(summarise.panel(1.0)[0].__class__, "savefig", lambda *_, **__: None)
+
+    def told(rows: Any) -> tuple[list[Any], set[Any]]:
+        for name in ("comparisons", "hard_chain", "policies"):
+            write(tmp_path / f"{name}.csv", rows(summarise.read(SCRIPTS / f"{name}.csv")))
+        found = claims(summarise, tmp_path, monkeypatch)
+        return found, set((tmp_path / "summary.md").read_text().splitlines())
+
+    def turned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        maps = {"0": "first", "9": "last"}
+        named = [{**row, "picture": maps.get(row["seed"], "")} for row in rows if "picture" in row]
+        return (named or rows)[::-1]
+
+    (ours, lines), (theirs, _) = told(turned), told(list)
+    assert {one.claim: one.interval for one in ours} == {o.claim: o.interval for o in theirs}
+    assert sum("`first`" in line for line in lines) == 7  # of every level
+
+
 def test_one_session_that_is_not_replayed_fails_the_claim(
     summarise: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,3 +145,16 @@ def test_one_session_that_is_not_replayed_fails_the_claim(
     )
     (claim,) = [one for one in claims(summarise, tmp_path, monkeypatch) if "replayed" in one.claim]
     assert (claim.measured, claim.status) == (0.75, "failed")
+
+
+def test_a_trial_leaves_the_evidence_as_it_is(
+    summarise: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = sys.modules["measure"]
+    for told, out in (
+        ([], SCRIPTS),
+        (["--toy"], Path("runs/icvar/toy")),
+        (["--toy", "--out", "here"], Path("here")),
+    ):
+        monkeypatch.setattr(sys, "argv", ["regret.py", *told])
+        assert measure.arguments(None).out == out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from thrifty.report.claims import read_claims
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "results" / "lsvi_ucb_plus"
 # Other results have scripts of these names.
-MODULES = ("measure", "hard_instance", "weighted", "summarise")
+MODULES = ("measure", "hard_instance", "weighted", "curves", "summarise")
 
 
 @pytest.fixture
@@ -198,3 +199,45 @@ def test_optimism_is_measured_at_the_first_state_of_each_episode(summarise: Modu
     row = measure.play(mdp, Exact(), 50, seed=0)
     assert row["least_optimism"] == 0.0
     assert row["regret"] == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["hard_instance", "weighted", "curves"])
+def test_no_row_of_the_evidence_is_missing(
+    name: str, summarise: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what was chosen is what the rows of the tuning say."""
+    for path in SCRIPTS.glob("*.csv"):
+        shutil.copy(path, tmp_path)
+    script, asked = importlib.import_module(name), []
+
+    def there(path: Path, tasks: Any, work: Any, *, processes: int) -> list[dict[str, str]]:
+        columns, asked[len(asked) :] = list(tasks[0]), [path.name]
+        rows = {tuple(row[c] for c in columns): row for row in summarise.read(path)}
+        return [rows[tuple(str(value) for value in task.values())] for task in tasks]
+
+    monkeypatch.setattr(script, "HERE", tmp_path)
+    monkeypatch.setattr(script, "complete", there)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
+    script.main()
+    assert f"{name}.csv" in asked
+    if name == "hard_instance":
+        chosen = (tmp_path / "hard_chosen.json").read_text()
+        assert chosen == (SCRIPTS / "hard_chosen.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["hard_instance", "weighted"])
+def test_a_trial_leaves_the_evidence_as_it_is(
+    name: str, summarise: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    script, places = importlib.import_module(name), []
+
+    def noted(path: Path, tasks: Any, work: Any, *, processes: int) -> list[dict[str, str]]:
+        places.append(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return [{"regret": "1"} for _ in tasks]
+
+    monkeypatch.setattr(script, "complete", noted)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--toy"])
+    script.main()
+    assert set(places) == {sys.modules["measure"].TRIAL}

@@ -52,7 +52,7 @@ def row(environment: str, side: tuple[str, str, str], seed: int, value: float) -
         "recipe": side[0], "environment": environment, "steps": "1000", "sparsity": side[1],
         "tricks": side[2], "seed": str(seed), "metric": metric, "last5": str(value),
         "last20": str(value), "first": "0", "curve": "0 0.5 0.7", "backend": "engine",
-        "warnings": "0", "cpu_seconds": "360", "seconds": "400",
+        "warnings": "0", "diverged": "0", "cpu_seconds": "360", "seconds": "400",
     }  # fmt: skip
 
 
@@ -100,6 +100,19 @@ def test_tables_share_a_run_where_all_is_the_same(
         assert held.setdefault(folder, task) == task
     # Dense with and without MAST's tricks, and MAST at 95 %, on two tasks stand in both tables.
     assert len(held) == 6 + 48 + 108 - 3 * 2 * 3
+
+
+def test_a_trial_leaves_the_evidence_as_it_is(
+    scripts: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    measure = scripts("measure")
+    for told, out in (
+        ([], SCRIPTS),
+        (["--toy", "--runs", str(tmp_path)], tmp_path / "toy"),
+        (["--toy", "--out", "here"], Path("here")),
+    ):
+        monkeypatch.setattr(sys, "argv", ["gate.py", *told])
+        assert measure.arguments(None).out == out
 
 
 class Once:
@@ -153,6 +166,70 @@ def test_the_better_denominator_counts(summarise: ModuleType) -> None:
     # Against plain dense alone 0.805 would pass; it is 5.5 below the better one.
     worse = [{**r, "last20": "0.805"} if r["recipe"] == "mast" else r for r in rows]
     assert not summarise.Task("smax-3m", worse, None).within("MAST at 90 %")
+
+
+def test_a_task_that_nobody_learns_is_not_kept(summarise: ModuleType) -> None:
+    """No game won by any side is no loss, but nothing was there to be kept either."""
+    sides = summarise.SIDES.values()
+    task = summarise.Task(
+        "smax-3m", [row("smax-3m", s, n, 0.0) for s in sides for n in "012"], None
+    )
+    assert task.complete("MAST at 95 %")
+    assert task.distance("MAST at 95 %", "dense") == (0.0, 0.0, 0.0)
+    assert not task.within("MAST at 95 %")
+    assert "| **no**: neither dense learner learns it |" in summarise.score_lines([task])[-2]
+    # Returns: a dense learner below random teams (-40) has no scale, and a worse MAST would gain.
+    name = "mpe-simple_spread"
+    rows = [row(name, side, seed, -50.0 - int(seed)) for side in sides for seed in "012"]
+    task = summarise.Task(name, rows, -40.0)
+    assert task.complete("MAST at 95 %")
+    assert not task.within("MAST at 95 %")
+    assert not summarise.Task(name, rows, None).complete("MAST at 95 %")  # no random teams yet
+    # The five points that MAST may lose are not enough to see a loss; six are.
+    for value, learned in ((0.05, False), (0.06, True)):
+        rows = [row("smax-3m", side, seed, value) for side in sides for seed in "012"]
+        assert summarise.Task("smax-3m", rows, None).within("MAST at 90 %") is learned
+
+
+def test_one_seed_has_no_interval(summarise: ModuleType) -> None:
+    rows = [row("smax-3m", side, 0, 0.8) for side in summarise.SIDES.values()]
+    task = summarise.Task("smax-3m", rows, None)
+    assert summarise.signed(task.distance("MAST at 90 %", "dense")) == "+0.0, one seed"
+
+
+def test_a_run_that_diverges_has_a_row_and_stops_nothing(
+    scripts: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wins .5 and 1, then nothing more: 0 for the other three of five; a return its least, -3."""
+    measure = scripts("measure")
+    for wins, told, last in ((True, (0.5, 1.0), 0.3), (False, (-3.0, -1.0), -2.6)):
+        records = [{"kind": "start", "backend": "engine"}]
+        records += [
+            {"kind": "evaluation", "win_rate": v if wins else None, "return_mean": v} for v in told
+        ]
+        records += [{"kind": "warning"}, {"kind": "train"}]
+        for record in records:
+            record |= {"wall_seconds": 9.0, "wall_cpu_seconds": 8.0}
+
+        def fails(*_: Any, **__: Any) -> None:
+            raise ValueError("train record at step 9: loss is not finite: training has diverged")
+
+        monkeypatch.setattr(measure, "execute", fails)
+        monkeypatch.setattr(measure, "read_records", lambda folder, held=records: held)
+        task = measure.task("dense", "skirmish", 40, 0)
+        found = measure.score(task, runs=tmp_path, episodes=8, evaluate_every=10)
+        assert (found["last5"], found["diverged"], found["warnings"]) == (last, 1, 1)
+        assert len(found["curve"].split()) == 5  # as many as those of the other seeds
+        done = measure.row_of([*records, {**records[-1], "kind": "end"}], 2)
+        assert list(done) == list(found)
+        assert (done["diverged"], done["last5"], done["cpu_seconds"]) == (0, sum(told) / 2, 8.0)
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise ValueError("the folder holds another run")
+
+    monkeypatch.setattr(measure, "execute", refused)
+    with pytest.raises(ValueError, match="another run"):
+        measure.score(task, runs=tmp_path, episodes=8, evaluate_every=10)
 
 
 def test_seeds_that_disagree_ask_for_more(
@@ -220,6 +297,8 @@ def test_a_whole_table_is_counted(
             for seed in range(3)
         ]
     write(tmp_path / "scores.csv", scores)
+    shared = [{**one, "diverged": "1"} for one in scores if one["environment"] == "smax-3m"][:1]
+    write(tmp_path / "factorial.csv", shared)
     write(tmp_path / "random.csv", [{"environment": "mpe-simple_spread", "return": "-40"}])
     gate = [row("smax-3m", summarise.SIDES["dense"], s, v) for s, v in enumerate((0.7, 0.4, 0.65))]
     gate += [row("smax-2s3z", summarise.SIDES["dense"], s, 0.3) for s in range(3)]
@@ -230,6 +309,10 @@ def test_a_whole_table_is_counted(
     # The second best of three seeds; tasks within five points.
     assert found == [("holds", 0.65), ("failed", 0.3), ("holds", 4.0), ("failed", 2.0)]
     assert (tmp_path / "curves_smax_3m.png").exists()
+    text = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    # 4 tasks, 4 sides, 3 seeds and the gate's 6, but not the shared one again: .1 hours each.
+    assert "; 5.4 processor hours." in text
+    assert "counted as losing from there on: dense smax-3m none 0." in text
 
 
 def test_speed_is_read_from_the_benchmark(summarise: ModuleType, tmp_path: Path) -> None:

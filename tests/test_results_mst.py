@@ -1,8 +1,7 @@
-"""What the scripts in results/mst rest on: tasks, rows, the summary and claims that agree."""
+"""What the scripts in results/mst rest on: the right tasks in their order, and rows of runs."""
 
 from __future__ import annotations
 
-import csv
 import importlib
 import json
 import math
@@ -22,8 +21,6 @@ from thrifty.lm.experiment import Pretraining
 from thrifty.lm.gpt import GPT
 from thrifty.lm.ledger import Costs, matrix_shapes, training_flops
 from thrifty.lm.plan import make_plan
-from thrifty.report.claims import read_claims
-from thrifty.runs.tasks import read
 from thrifty.sparse import er, in_blocks
 
 V = 2048  # tokens of the embedded corpus
@@ -51,6 +48,18 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
 
 def study(script: Script, folder: Path) -> Any:
     return script("measure").Study(folder, folder / "runs", 2500, 1, False)
+
+
+def test_a_trial_leaves_the_evidence_as_it_is(
+    script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for told, out in (
+        ([], SCRIPTS),
+        (["--toy", "--runs", str(tmp_path)], tmp_path / "toy"),
+        (["--toy", "--out", "here"], Path("here")),
+    ):
+        monkeypatch.setattr(sys, "argv", ["tuning.py", *told])
+        assert script("measure").study(None).out == out
 
 
 def test_a_stop_leaves_a_balanced_table(script: Script, tmp_path: Path) -> None:
@@ -238,9 +247,11 @@ def test_a_row_counts_what_was_spent_and_how_far_past_its_minimum_a_run_is(scrip
          "flops_causal": 20.0}
         for loss in (0.8, 0.6, 0.65, 0.5)
     ]  # fmt: skip
-    found = script("measure").row_of([start, *evaluations, {"kind": "end", "wall_seconds": 9.0}])
+    end = {"kind": "end", "wall_seconds": 9.0, "wall_cpu_seconds": 8.0}
+    found = script("measure").row_of([start, *evaluations, end])
     assert found["flops_ratio"] == 0.3
-    assert (found["loss"], found["rise"], found["seconds"]) == (0.5, 0.05, 9.0)
+    assert (found["loss"], found["rise"]) == (0.5, 0.05)
+    assert (found["seconds"], found["cpu_seconds"]) == (9.0, 8.0)
 
 
 def test_a_run_that_diverges_has_a_row_and_stops_nothing(
@@ -274,140 +285,6 @@ def test_a_run_that_diverges_has_a_row_and_stops_nothing(
     assert found["flops"] == pytest.approx(whole["flops"], rel=1e-2)
 
 
-def row(
-    script: Script, recipe: str, seed: int, loss: float, rise: float = 0.0, **arguments: Any
-) -> dict[str, Any]:
-    task = script("measure").task(recipe, seed, 2500, arguments)
-    flops = {"dense": 4.0, "rigl": 1.2}.get(recipe, 1.0)
-    return task | {
-        "loss": loss, "bits_per_byte": loss / 2, "rise": rise, "parameters": 1000,
-        "ultra_density": 0.1, "backend": "engine", "flops": flops, "flops_causal": flops,
-        "flops_ratio": 0.25, "seconds": 60.0,
-    }  # fmt: skip
-
-
-def written(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def test_claims_agree_with_their_rows(script: Script, tmp_path: Path) -> None:
-    rows = []
-    for seed, noise in ((0, 0.0), (1, 0.1), (2, 0.2)):
-        for recipe, loss in (
-            ("dense", 3.0), ("mst", 3.2), ("dense_steps", 3.5), ("dense_batch", 3.4), ("tiny", 3.1)
-        ):  # fmt: skip
-            rows.append(row(script, recipe, seed, loss + noise))
-    written(tmp_path / "controls.csv", rows)
-    script("summarise").main(tmp_path)
-    found = {
-        claim.claim.split(" is ")[1]: claim for claim in read_claims(tmp_path / "claims.toml")[:5]
-    }
-    # What the abstract says: 3.2 beside 3.0 at every seed.
-    assert found["not worse than dense"].measured == pytest.approx(0.2)
-    assert found["not worse than dense"].status == "failed"
-    better = found["better than dense with a quarter of them"]
-    assert better.status == "holds"
-    assert better.measured == pytest.approx(-0.2)  # beside the better of the two: 3.2 - 3.4
-    # The difference is .1 at every seed, so its interval is a point.
-    assert found["not worse than a dense model of a quarter of the size"].status == "failed"
-    assert found["not worse than RigL at equal FLOPs"].status == "not run"
-    text = (tmp_path / "summary.md").read_text()
-    # (3.5 - 3.3) / (3.5 - 3.1) of means over seeds, which are .1 above seed 0.
-    line = next(one for one in text.splitlines() if one.startswith("| mst |"))
-    assert (
-        "| 3 | 1,000 | 0.250 | 3.3000 | 3.2000 to 3.4000 | +0.2000 (+0.2000 to +0.2000) |" in line
-    )
-    assert "| 1.6500 | 0.50 |" in line
-    assert "it recovers 0.50." in text
-    assert "| growth at random | not run | | |" in text
-
-
-def test_the_whole_study(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every script in its order, with losses instead of runs: nothing is left to be run."""
-    measure, of = script("measure"), study(script, tmp_path)
-    made: list[tuple[str, int]] = []
-
-    def complete(path: Path, wanted: Any, work: Any, *, processes: int) -> list[dict[str, str]]:
-        wanted = list(wanted)
-        rows = [row(script, "", 0, 1.0) | one for one in wanted]
-        for one in rows:
-            configured = measure.configuration(one, toy=False).resolved()
-            one["loss"] = 3.0 + 0.01 * one["seed"] + configured.optimizer.learning_rate
-        written(path, [*read(path), *rows])
-        made.extend((path.stem, one["seed"]) for one in wanted)
-        return [{key: str(value) for key, value in one.items()} for one in rows]
-
-    monkeypatch.setattr(measure.tasks, "complete", complete)
-    monkeypatch.setattr(measure, "tuning_text", lambda folder: None)
-    for name in ("tuning", "parts", "controls"):
-        script(name).main(of)
-    script("summarise").main(tmp_path)
-    count = Counter(made)
-    assert count == {
-        ("tuning", 1000): 48, ("parts", 1000): 12,
-        ("controls", 0): 12, ("controls", 1): 7, ("controls", 2): 7,
-    }  # fmt: skip
-    assert made == sorted(made, key=lambda one: ["tuning", "parts", "controls"].index(one[0]))
-    text = (tmp_path / "summary.md").read_text()
-    assert "not run" not in text
-    assert "(edge of the rates tried)" in text  # the least rate is best here
-    assert "not run" not in {one.status for one in read_claims(tmp_path / "claims.toml")}
-
-
-def test_a_table_cut_off_compares_equal_seeds_alone(script: Script, tmp_path: Path) -> None:
-    # Stopped before dense_batch of seed 1, whose losses are all .4 higher.
-    rows = []
-    for recipe, loss in (("dense", 3.0), ("mst", 3.2), ("dense_steps", 3.5), ("tiny", 3.1)):
-        rows += [row(script, recipe, seed, loss + 0.4 * seed) for seed in (0, 1)]
-    rows += [row(script, "dense_batch", 0, 3.4), row(script, "tiny", 2, 9.0)]
-    written(tmp_path / "controls.csv", rows)
-    script("summarise").main(tmp_path)
-    claims = read_claims(tmp_path / "claims.toml")
-    assert claims[1].status == "not run"  # one seed has both quarters
-    assert claims[2].seeds == (0, 1)
-    text = (tmp_path / "summary.md").read_text()
-    assert "it recovers 0.50." in text  # (3.4 - 3.2) / (3.4 - 3.0) of seed 0
-
-
-def test_a_side_past_its_validation_minimum_decides_nothing(script: Script, tmp_path: Path) -> None:
-    rows = [
-        row(script, recipe, seed, 3.0 + 0.1 * seed, rise=0.02 if recipe == "dense" else 0.001)
-        for recipe in ("dense", "mst", "tiny")
-        for seed in (0, 1)
-    ]
-    written(tmp_path / "controls.csv", rows)
-    script("summarise").main(tmp_path)
-    claims = read_claims(tmp_path / "claims.toml")
-    assert [claim.status for claim in claims[:3]] == ["not run", "not run", "holds"]
-    text = (tmp_path / "summary.md").read_text()
-    assert "Past the validation minimum by more than 0.01 nats" in text
-    assert "is not decided: dense." in text
-
-
-def test_a_part_is_named_by_all_that_it_changes(script: Script, tmp_path: Path) -> None:
-    # "no warm-up, no restoration" has dense attention as well, but is not the row of that part.
-    parts = script("parts").PARTS
-    tuned = {"optimizer.learning_rate": 0.003}
-    script("measure").write_settings(tmp_path / "tuning.toml", {"mst": tuned})
-    script("measure").write_settings(
-        tmp_path / "parts.toml", {"mst": parts["dense for the last 5 %"]}
-    )
-    rows = [
-        row(script, "mst", 1000, loss)
-        | {"changes": json.dumps({**tuned, **parts[name]}, sort_keys=True)}
-        for name, loss in (("no warm-up, no restoration", 3.5), ("the default", 3.0))
-    ]
-    written(tmp_path / "parts.csv", rows)
-    script("summarise").main(tmp_path)
-    text = (tmp_path / "summary.md").read_text()
-    assert "| dense attention | not run | | |" in text
-    assert "| no warm-up, no restoration | 3.5000 | +0.5000 | 0.1 |" in text
-    assert "what mixed sparsity has above: dense for the last 5 %." in text
-
-
 def test_the_run_that_people_try_first_is_measured_once(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -431,19 +308,3 @@ def test_the_run_that_people_try_first_is_measured_once(
     (tmp_path / "shakespeare.json").write_text("{}")
     shakespeare.main()
     assert len(started) == 2
-
-
-def test_nothing_run_is_said_so(script: Script, tmp_path: Path) -> None:
-    summarise = script("summarise")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summarise, "SHAKESPEARE", tmp_path / "none.json")
-        summarise.main(tmp_path)
-    assert {claim.status for claim in read_claims(tmp_path / "claims.toml")} == {"not run"}
-    assert "Not run yet." in (tmp_path / "summary.md").read_text()
-
-
-def test_the_interval_is_students(script: Script) -> None:
-    # Differences 1, 2, 3: mean 2, sd 1, t of 2 degrees of freedom at 97.5 % 4.3027.
-    of = script("summarise").difference({0: 1.0, 1: 2.0, 2: 3.0}, {0: 0.0, 1: 0.0, 2: 0.0})
-    assert of == pytest.approx((2.0, 2.0 - 4.30265 / 3**0.5, 2.0 + 4.30265 / 3**0.5), rel=1e-5)
-    assert script("summarise").difference({0: 1.0}, {0: 1.0}) is None

@@ -104,6 +104,9 @@ def test_claims_agree_with_their_rows(script: Script, tmp_path: Path) -> None:
     assert found["RSD4 over its feed-forward twin on S2"].measured == pytest.approx(0.5)
     gain = found["RSD4 over its feed-forward twin on S2"]
     assert gain.seeds == (0,)
+    # A largest number of all has no smallest and largest of its own.
+    (worst,) = [one for name, one in found.items() if name.startswith("every test of RSD4")]
+    assert (worst.measured, worst.interval) == (0.4, None)
     drawn = {path.name for path in tmp_path.glob("*.png")}
     assert drawn == {"frontier_S1.png", "frontier_S2.png", "marks.png"}
     summary = (tmp_path / "summary.md").read_text()

@@ -207,6 +207,29 @@ def test_the_table_by_hand(scripts: Any, tmp_path: Path, monkeypatch: pytest.Mon
     assert one.runs == ("runs-1m/td3-Hopper-v5-0", "runs-1m/set_plus-Hopper-v5-0")
 
 
+def test_the_summary_says_what_has_not_been_run(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = scripts.evidence_1m
+    monkeypatch.setattr(evidence, "HERE", tmp_path)
+    monkeypatch.setattr(evidence, "RUNS", tmp_path / "runs-1m")
+    write_copy(scripts, tmp_path / "runs-1m", ("td3", "Hopper-v5", 0), {300_000: 300.0})
+    sessions = [{"commit": one} for one in ("aaaaaaaaaa", "bbbbbbbbbb (modified)", "aaaaaaaaaa")]
+    document = {"hardware": {"cpu": "x", "cores": 2}, "sessions": sessions}
+    path = tmp_path / "runs-1m" / "td3-Hopper-v5-0" / "environment.json"
+    path.write_text(json.dumps(document))
+    evidence.summarise(claims=False)
+    lines = (tmp_path / "summary_1m.md").read_text().splitlines()
+    assert len([line for line in lines if "not run" in line]) == 7  # of 4 agents, 2 environments
+    assert "| HalfCheetah-v5 | dense TD3 | not run | - | - | - |" in lines
+    assert "| Hopper-v5 | RigL | not run | - | not run | - |" in lines
+    assert any(line.startswith("| Hopper-v5 | RLx2-TD3 | 300, 1 of 3 seeds |") for line in lines)
+    assert "![Return on Hopper-v5 over steps](curves_1m_Hopper-v5.png)" in lines
+    assert not any("HalfCheetah-v5.png" in line for line in lines)  # nothing to draw
+    (line,) = [line for line in lines if line.startswith("| td3-Hopper-v5-0")]
+    assert line == "| td3-Hopper-v5-0 | 300,000 | no | 0.10 | aaaaaaaa, bbbbbbbb (modified) |"
+
+
 def test_the_scripts_and_the_sweeps_of_the_page_are_the_whole_table(
     scripts: Any, tmp_path: Path
 ) -> None:

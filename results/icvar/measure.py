@@ -29,8 +29,11 @@ def arguments(about: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--toy", action="store_true", help="tiny settings, to try the script")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of the CSV files")
-    return parser.parse_args()
+    parser.add_argument("--out", type=Path, help="folder of the CSV files; by default this one")
+    given = parser.parse_args()
+    # Rows of a trial never stand among those of the evidence.
+    given.out = given.out or (Path("runs/icvar/toy") if given.toy else HERE)
+    return given
 
 
 def controls(mdp: EpisodicMDP, operator: Operator) -> dict[str, float]:

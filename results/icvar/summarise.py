@@ -28,10 +28,15 @@ _RESAMPLES = 2000
 
 
 def grouped(rows: Rows, *names: str) -> dict[tuple[str, ...], Rows]:
-    """Return the rows by the values of some columns."""
+    """Return the rows by the values of some columns; seeds in order in each, of each instance.
+
+    Rows stand in a file in the order in which they were finished.
+    """
     found: dict[tuple[str, ...], Rows] = defaultdict(list)
     for row in rows:
         found[tuple(row[name] for name in names)].append(row)
+    for own in found.values():
+        own.sort(key=lambda row: (row.get("instance", ""), int(row["seed"])))
     return dict(found)
 
 
@@ -130,11 +135,19 @@ class Summary:
         read_claims(path)  # refuses what contradicts itself
 
 
+def steepest(curves: list[tuple[list[int], Floats]]) -> tuple[float, float, float]:
+    """Return the largest slope of mean curves, each points and values [seeds, points]."""
+    count = min(len(values) for _, values in curves)
+    return bootstrap(
+        count, lambda seeds: max(slope(p, v[seeds].mean(0).tolist()) for p, v in curves)
+    )
+
+
 def regret(summary: Summary) -> None:
     """Regret over episodes on fixed instances: slopes, controls, and pictures."""
     rows = summary.rows("regret.csv")
     table = []
-    slopes: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    curves: dict[str, list[tuple[list[int], Floats]]] = defaultdict(list)
     for (name,), own in grouped(rows, "instance").items():
         figure, axes = panel(3.6)
         for number, ((level, kind), runs) in enumerate(
@@ -149,10 +162,7 @@ def regret(summary: Summary) -> None:
             axes.fill_between(points, np.maximum(low, 1e-3), np.maximum(high, 1e-3), color=colour,
                               alpha=0.15, lw=0)  # fmt: skip
 
-            def growth(seeds: NDArray[np.int64], v: Floats = values, p: Any = points) -> float:
-                return slope(p, v[seeds].mean(0).tolist())
-
-            found = bootstrap(len(values), growth)
+            found = steepest([(points, values)])
             uniform = column(runs, "uniform").mean() * points[-1]
             table.append(
                 (name, level, kind, f"{mean[-1]:.4g} [{low[-1]:.4g}, {high[-1]:.4g}]",
@@ -160,7 +170,7 @@ def regret(summary: Summary) -> None:
                  f"{column(runs, 'neutral').mean() * points[-1]:.4g}")
             )  # fmt: skip
             if kind == "optimistic":
-                slopes["ICVaR-RM" if name == "inventory" else "ICVaR-L"].append(found)
+                curves["ICVaR-RM" if name == "inventory" else "ICVaR-L"].append((points, values))
         longest = points[-1]
         axes.plot(points, np.array(points) * column(own, "uniform").mean(), color=INK, lw=1.0,
                   linestyle="--", label="uniform policy, exact, mean of alphas")  # fmt: skip
@@ -183,7 +193,7 @@ def regret(summary: Summary) -> None:
             where,
             "largest log-log slope of mean regret over instances and alphas, last decade",
             "<= 0.6",
-            max(slopes[learner]) if slopes[learner] else None,
+            steepest(curves[learner]) if curves[learner] else None,
         )
     if not rows:
         summary.claim(text, "control", metric, "<= 0.1", None)
@@ -272,10 +282,7 @@ def hard_chain(summary: Summary) -> None:
                       f"{column(own, 'worst_ratio').mean():.3g}"))  # fmt: skip
     summary.table(("learner", "K", "s", "ratio", "uniform's", "worst's"), table)
     longest = max(rows, key=lambda row: (int(row["K"]), float(row["s"])))
-    last = [
-        row for row in rows
-        if (row["K"], row["s"], row["learner"]) == (longest["K"], longest["s"], "optimistic")
-    ]  # fmt: skip
+    last = grouped(rows, "K", "s", "learner")[longest["K"], longest["s"], "optimistic"]
     share = column(last, "ratio") / column(last, "uniform_ratio")
     found = bootstrap(len(share), lambda seeds: float(share[seeds].mean()))
     summary.claim(text, "lower bound of the linear case", metric, "<= 0.2", found)

@@ -13,7 +13,7 @@ import argparse
 from typing import Any
 
 import numpy as np
-from measure import HERE, SEEDS, complete, controls, family, learner, play, read
+from measure import HERE, SEEDS, TRIAL, complete, controls, family, learner, play, read
 
 SHOWN = ("simplex d=8", "river swim", "deep sea", "lottery d=8")
 INSTANCE = 500  # the seed that draws the instance; no run of weighted.py has it
@@ -34,10 +34,10 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--toy", action="store_true", help="tiny settings, to try the script")
     options = parser.parse_args()
-    K, seeds = (500, SEEDS[:2]) if options.toy else (100_000, SEEDS)
+    K, seeds, folder = (500, SEEDS[:2], TRIAL) if options.toy else (100_000, SEEDS, HERE)
     chosen = {
         (row["learner"], row["family"]): (float(row["regulariser"]), float(row["beta"]))
-        for row in read(HERE / "weighted.csv")
+        for row in read(folder / "weighted.csv")
     }
     if not chosen:
         raise SystemExit("weighted.csv is missing: run weighted.py first")
@@ -51,7 +51,7 @@ def main() -> None:
             for kind, pair in pairs.items()
             for seed in seeds
         ]  # fmt: skip
-    complete(HERE / "curves.csv", tasks, work, processes=options.processes)
+    complete(folder / "curves.csv", tasks, work, processes=options.processes)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,22 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import BETAS, HERE, REGULARISERS, SEEDS, TUNING, complete, controls, learner, play
+from measure import (
+    BETAS,
+    HERE,
+    REGULARISERS,
+    SEEDS,
+    TRIAL,
+    TUNING,
+    complete,
+    controls,
+    learner,
+    play,
+)
 
 from thrifty.episodic import LinearMDP
 from thrifty.episodic.instances import hard_instance
@@ -72,7 +84,7 @@ def cells(episodes: tuple[int, ...]) -> list[dict[str, Any]]:
 
 
 def tune(
-    processes: int, episodes: tuple[int, ...], seeds: int, grid: Any
+    folder: Path, processes: int, episodes: tuple[int, ...], seeds: int, grid: Any
 ) -> dict[str, tuple[float, float]]:
     """Return the (lambda, beta) of each learner."""
     chosen_cells = []
@@ -89,7 +101,7 @@ def tune(
         for regulariser, beta in grid
         for n in range(seeds)
     ]
-    rows = complete(HERE / "hard_tuning.csv", tasks, work, processes=processes)
+    rows = complete(folder / "hard_tuning.csv", tasks, work, processes=processes)
     ratios: dict[Any, dict[Any, list[float]]] = {}
     for task, row in zip(tasks, rows, strict=True):
         cells_of = ratios.setdefault((task["learner"], task["regulariser"], task["beta"]), {})
@@ -113,21 +125,22 @@ def main() -> None:
     parser.add_argument("--toy", action="store_true", help="tiny settings, to try the script")
     options = parser.parse_args()
     grid = [(regulariser, beta) for regulariser in REGULARISERS for beta in BETAS]
-    episodes, seeds, tuning = EPISODES, SEEDS, 3
+    episodes, seeds, tuning, folder = EPISODES, SEEDS, 3, HERE
     if options.toy:
+        folder = TRIAL
         episodes, seeds, tuning, grid = (1_000,), SEEDS[:2], 1, [(0.1, 0.3), (0.01, 0.3)]
-    chosen = tune(options.processes, episodes, tuning, grid)
+    chosen = tune(folder, options.processes, episodes, tuning, grid)
     print(chosen)
-    (HERE / "hard_chosen.json").write_text(json.dumps(chosen, indent=1) + "\n")
+    (folder / "hard_chosen.json").write_text(json.dumps(chosen, indent=1) + "\n")
     tasks = [
         {"learner": kind, **cell, "regulariser": pair[0], "beta": pair[1], "seed": seed}
         for kind, pair in chosen.items()
         for cell in cells(episodes)
         for seed in seeds
     ]
-    complete(HERE / "hard_instance.csv", tasks, work, processes=options.processes)
+    complete(folder / "hard_instance.csv", tasks, work, processes=options.processes)
     controls_of = [{**cell, "seed": 0} for cell in cells(episodes)]
-    complete(HERE / "hard_controls.csv", controls_of, control, processes=options.processes)
+    complete(folder / "hard_controls.csv", controls_of, control, processes=options.processes)
 
 
 if __name__ == "__main__":

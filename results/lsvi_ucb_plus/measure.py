@@ -36,6 +36,8 @@ from thrifty.runs.tasks import Task, circumstances, complete, read
 __all__ = ["circumstances", "complete", "read"]
 
 HERE = Path(__file__).parent
+TRIAL = Path("runs/lsvi_ucb_plus/toy")
+"""Folder of the rows of --toy, which never stand among those of the evidence."""
 SEEDS = range(10, 20)
 TUNING = 1000  # seeds from here on are for tuning
 REGULARISERS = (1.0, 0.1, 0.01, 0.001, 0.0001)

@@ -19,6 +19,7 @@ from measure import (
     HERE,
     REGULARISERS,
     SEEDS,
+    TRIAL,
     TUNING,
     complete,
     controls,
@@ -43,9 +44,10 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--toy", action="store_true", help="tiny settings, to try the script")
     options = parser.parse_args()
-    K, tuning_seeds, seeds = 30_000, 10, SEEDS
+    K, tuning_seeds, seeds, folder = 30_000, 10, SEEDS, HERE
     grid = [(regulariser, beta) for regulariser in REGULARISERS for beta in BETAS]
     if options.toy:
+        folder = TRIAL
         K, tuning_seeds, seeds, grid = 500, 1, SEEDS[:2], [(0.1, 0.3), (0.01, 0.3)]
     tasks = [
         {"learner": kind, "family": name, "K": K, "regulariser": pair[0], "beta": pair[1],
@@ -55,7 +57,7 @@ def main() -> None:
         for pair in grid
         for n in range(tuning_seeds)
     ]  # fmt: skip
-    rows = complete(HERE / "weighted_tuning.csv", tasks, work, processes=options.processes)
+    rows = complete(folder / "weighted_tuning.csv", tasks, work, processes=options.processes)
     regrets: dict[tuple[str, str], dict[tuple[float, float], list[float]]] = {}
     for task, row in zip(tasks, rows, strict=True):
         pairs = regrets.setdefault((task["learner"], task["family"]), {})
@@ -71,7 +73,7 @@ def main() -> None:
         for kind in KINDS
         for seed in seeds
     ]  # fmt: skip
-    complete(HERE / "weighted.csv", tasks, work, processes=options.processes)
+    complete(folder / "weighted.csv", tasks, work, processes=options.processes)
 
 
 if __name__ == "__main__":

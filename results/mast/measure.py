@@ -6,7 +6,9 @@ command goes on. Tables share a run where the task and its evaluations are the s
 ordered seed by seed, so that a stop leaves a balanced table.
 
 Scores: ``last5`` is the mean of the last five evaluations, ``last20`` of the last twenty, in games
-won (SMAX) or return (the particle world). Nothing was tuned on these seeds.
+won (SMAX) or return (the particle world). Nothing was tuned on these seeds. A run whose values are
+no numbers any more has a row as well, so that it stops nothing: from there on it wins no game, or
+has the least return that it had.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import argparse
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,10 +43,13 @@ def arguments(about: str | None) -> argparse.Namespace:
     parser.add_argument("--toy", action="store_true", help="tiny settings, to try the script")
     parser.add_argument("--only", nargs="+", help="of these environments alone, such as smax-3m")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many, from 0 on")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of the CSV files")
+    parser.add_argument("--out", type=Path, help="folder of the CSV files; by default this one")
     parser.add_argument("--runs", type=Path, default=Path("runs/mast"), help="folder of the runs")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time, a thread each")
-    return parser.parse_args()
+    given = parser.parse_args()
+    # Rows of a trial never stand among those of the evidence.
+    given.out = given.out or (given.runs / "toy" if given.toy else HERE)
+    return given
 
 
 def task(recipe: str, environment: str, steps: int, seed: int, **others: Any) -> Task:
@@ -105,17 +110,33 @@ def score(task: Task, *, runs: Path, episodes: int, evaluate_every: int) -> dict
             *("--evaluate-every", str(evaluate_every)),
         ),
     )
-    if execute(run, progress=False).status != "done":
-        raise KeyboardInterrupt
-    records = list(read_records(folder))
-    found = [r for r in records if r["kind"] == "evaluation"]
-    wins = found[0]["win_rate"] is not None
-    values = [float(r["win_rate" if wins else "return_mean"]) for r in found]
-    (start,) = (r for r in records if r["kind"] == "start")
-    (end,) = (r for r in records if r["kind"] == "end")
+    try:
+        if execute(run, progress=False).status != "done":
+            raise KeyboardInterrupt
+    except ValueError as problem:
+        if "diverged" not in str(problem):  # as a record and a score say it
+            raise
+    records = read_records(folder)
     for path in folder.glob("checkpoint-*.npz"):
         path.unlink()
     shutil.rmtree(folder / "journal", ignore_errors=True)
+    return row_of(records, 1 + task["steps"] // evaluate_every)
+
+
+def row_of(records: list[Mapping[str, Any]], evaluations: int) -> dict[str, Any]:
+    """Return what a table holds of a run's records.
+
+    Args:
+        records: of a run that is done, or has diverged.
+        evaluations: of a run that is done.
+    """
+    found = [r for r in records if r["kind"] == "evaluation"]
+    wins = found[0]["win_rate"] is not None
+    values = [float(r["win_rate" if wins else "return_mean"]) for r in found]
+    diverged = records[-1]["kind"] != "end"
+    if diverged:
+        values += [0.0 if wins else min(values)] * (evaluations - len(values))
+    (start,) = (r for r in records if r["kind"] == "start")
     return {
         "metric": "win rate" if wins else "return",
         "last5": round(float(np.mean(values[-5:])), 4),
@@ -124,6 +145,7 @@ def score(task: Task, *, runs: Path, episodes: int, evaluate_every: int) -> dict
         "curve": " ".join(f"{value:.4g}" for value in values),
         "backend": start["backend"],
         "warnings": sum(r["kind"] == "warning" for r in records),
-        "cpu_seconds": round(end["wall_cpu_seconds"], 1),
-        "seconds": round(end["wall_seconds"], 1),
+        "diverged": int(diverged),
+        "cpu_seconds": round(records[-1]["wall_cpu_seconds"], 1),
+        "seconds": round(records[-1]["wall_seconds"], 1),
     }

@@ -5,9 +5,10 @@
 
 Scores: games won in per cent, or in simple_spread 100 (R - R_random) / (R_dense - R_random), of the
 last twenty evaluations; means over seeds. MAST is held against both denominators, plain dense QMIX
-and dense QMIX with MAST's tricks; what counts is the better one. A claim whose rows are not all
-there is written down as not run. ``--undecided`` writes nothing and names the tasks whose interval
-holds the mark, which are due two more seeds.
+and dense QMIX with MAST's tricks; what counts is the better one. A task that neither learns counts
+as lost: nothing could lie below. A claim whose rows are not all there is written down as not run.
+``--undecided`` writes nothing and names the tasks whose interval holds the mark, which are due two
+more seeds.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from thrifty.bench import marl, schema
 from thrifty.report.claims import read_claims
 from thrifty.report.figures import LINE_STYLES, PALETTE, legend, panel
 from thrifty.runs.tasks import Row, circumstances, read
+from thrifty.stats import Interval, difference_interval
+from thrifty.stats import mean as average
 
 Rows = list[Row]
 Cell = tuple[str, str]
@@ -38,7 +41,6 @@ WITHIN = 5.0
 TASKS = 3
 """Of the four, on which it is to lie within."""
 _NAMES = {"smax-3m": "SMAX 3m", "smax-2s3z": "SMAX 2s3z", "smax-3s5z": "SMAX 3s5z"}
-_RESAMPLES = 2000
 # Recipe, sparsity and tricks of what scores.py runs, as they are named here.
 SIDES = {
     "dense": ("dense", "", "none"),
@@ -67,6 +69,9 @@ def points(rows: Rows, dense: Rows, random: float | None) -> list[float]:
         rows: of one cell.
         dense: of plain dense QMIX on the same task.
         random: return of random teams, where scores are returns.
+
+    Returns:
+        Nothing where returns have no scale: no dense runs, no random team, or one as good as they.
     """
     values = [float(row["last20"]) for row in rows]
     if not rows or rows[0]["metric"] == "win rate":
@@ -74,18 +79,14 @@ def points(rows: Rows, dense: Rows, random: float | None) -> list[float]:
     if random is None or not dense:
         return []
     best = float(np.mean([float(row["last20"]) for row in dense]))
+    if best <= random:
+        return []
     return [100.0 * (value - random) / (best - random) for value in values]
 
 
-def difference(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
+def difference(ours: list[float], theirs: list[float]) -> Interval:
     """Return the difference of two means and its 95 % bootstrap interval over seeds."""
-    rng = np.random.default_rng(0)
-    means = [
-        np.array(values)[rng.integers(len(values), size=(_RESAMPLES, len(values)))].mean(1)
-        for values in (ours, theirs)
-    ]
-    low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
-    return float(np.mean(ours) - np.mean(theirs)), float(low), float(high)
+    return difference_interval(ours, theirs, average, generator=np.random.default_rng(0))
 
 
 class Task:
@@ -102,18 +103,25 @@ class Task:
         self.rows = {name: of(rows, environment, *side) for name, side in SIDES.items()}
         dense = self.rows["dense"]
         self.scores = {name: points(own, dense, random) for name, own in self.rows.items()}
+        # Without what random teams bring, returns are no scores yet.
+        self._scaled = random is not None or all(r["metric"] == "win rate" for r in dense)
 
     def complete(self, side: str) -> bool:
         """Whether a side of MAST and both denominators have all their seeds."""
         wanted = (side, "dense", "dense, MAST's tricks")
-        return all(len(self.scores[name]) >= SEEDS for name in wanted)
+        return self._scaled and all(len(self.rows[name]) >= SEEDS for name in wanted)
 
     def better(self) -> str | None:
         """Return which denominator is the better one, of those that there are."""
         found = [name for name in list(SIDES)[:2] if self.scores[name]]
         return max(found, key=lambda name: float(np.mean(self.scores[name]))) if found else None
 
-    def distance(self, side: str, to: str) -> tuple[float, float, float] | None:
+    def learned(self) -> bool:
+        """Whether a denominator has more points than MAST may lose."""
+        to = self.better()
+        return to is not None and float(np.mean(self.scores[to])) > WITHIN
+
+    def distance(self, side: str, to: str) -> Interval | None:
         """Return how far a side lies above a denominator, with its interval."""
         ours, theirs = self.scores[side], self.scores[to]
         return difference(ours, theirs) if ours and theirs else None
@@ -122,14 +130,14 @@ class Task:
         """Whether a side lies at most so many points below the better denominator."""
         to = self.better()
         found = None if to is None else self.distance(side, to)
-        return found is not None and found[0] >= -WITHIN
+        return found is not None and self.learned() and found.value >= -WITHIN
 
     def undecided(self, side: str) -> bool:
         """Whether the interval holds the mark, so that two more seeds are due."""
         to = self.better()
         found = None if to is None else self.distance(side, to)
         due = self.complete(side) and any(len(own) < SEEDS + 2 for own in self.scores.values())
-        return found is not None and due and found[1] < -WITHIN < found[2]
+        return found is not None and due and found.low < -WITHIN < found.high
 
 
 def spread(values: list[float]) -> str:
@@ -141,11 +149,12 @@ def spread(values: list[float]) -> str:
     return f"{np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f}, {len(values)} seeds)"
 
 
-def signed(found: tuple[float, float, float] | None) -> str:
-    """Return a difference with its interval in words."""
+def signed(found: Interval | None) -> str:
+    """Return a difference with its interval in words; one seed has none."""
     if found is None:
         return "not run"
-    return f"{found[0]:+.1f} [{found[1]:+.1f}, {found[2]:+.1f}]"
+    bounds = f" [{found.low:+.1f}, {found.high:+.1f}]" if found.defined else ", one seed"
+    return f"{found.value:+.1f}{bounds}"
 
 
 def gate_lines(rows: Rows) -> list[str]:
@@ -177,7 +186,13 @@ def score_lines(tasks: list[Task]) -> list[str]:
     for task in tasks:
         cells = " | ".join(spread(task.scores[name]) for name in SIDES)
         lines.append(f"| {named(task.environment)} | {cells} |")
-    lines += ["", "Differences with 95 % bootstrap intervals; the better denominator counts.", ""]
+    lines += [
+        "",
+        "Differences with 95 % percentile bootstrap intervals over seeds, which with three seeds "
+        "cover about three quarters of the time; the better denominator counts. A task whose "
+        f"interval holds {-WITHIN:g} after three seeds gets two more and counts as it then stands.",
+        "",
+    ]
     lines += ["| task | MAST | to plain dense | to dense with the tricks | within 5 points |"]
     lines += ["|---|---|---|---|---|"]
     for task in tasks:
@@ -186,6 +201,7 @@ def score_lines(tasks: list[Task]) -> list[str]:
             said = "not run"
             if task.complete(side):
                 said = "yes" if task.within(side) else "**no**"
+                said += "" if task.learned() else ": neither dense learner learns it"
                 said += ", undecided: two more seeds" if task.undecided(side) else ""
             lines.append(
                 f"| {named(task.environment)} | {side.removeprefix('MAST at ')} | "
@@ -239,9 +255,10 @@ def contributions(table: Mapping[Cell, Rows], dense: Rows, random: float | None)
         random: likewise.
     """
     seeds = len(table["dense", "none"])
-    if not seeds:
+    scores = {key: points(own, dense, random) for key, own in table.items()}
+    if not all(scores.values()):
         return "What topology and tricks contribute: not run."
-    mean = {key: float(np.mean(points(own, dense, random))) for key, own in table.items()}
+    mean = {key: float(np.mean(values)) for key, values in scores.items()}
     sparse = [topology for topology in TOPOLOGIES if topology != "dense"]
     by_tricks = {t: np.mean([mean[topology, t] for topology in sparse]) for t in TRICKS}
     by_topology = {p: np.mean([mean[p, tricks] for tricks in TRICKS]) for p in TOPOLOGIES}
@@ -252,6 +269,22 @@ def contributions(table: Mapping[Cell, Rows], dense: Rows, random: float | None)
         f"against static, mean over the three kinds of tricks: {moved} points. Of {seeds} "
         f"{'seed' if seeds == 1 else 'seeds'}, which all cells have."
     )
+
+
+def spent(groups: list[Rows]) -> float:
+    """Return the processor hours of all runs; rows of one group that share a run count once."""
+    names = ("recipe", "environment", "steps", "sparsity", "tricks", "seed")
+    runs = [{tuple(row[n] for n in names): float(row["cpu_seconds"]) for row in g} for g in groups]
+    return sum(sum(seconds.values()) for seconds in runs) / 3600
+
+
+def diverged_lines(rows: Rows) -> list[str]:
+    """Return which runs ended early since their values were no numbers any more."""
+    names = ("recipe", "environment", "sparsity", "tricks", "seed")
+    found = {" ".join(row[n] for n in names if row[n]) for row in rows if row["diverged"] != "0"}
+    if not found:
+        return []
+    return [f"Diverged, and counted as losing from there on: {'; '.join(sorted(found))}.", ""]
 
 
 def curves(task: Task) -> Figure:
@@ -381,8 +414,10 @@ def main() -> None:
     if options.undecided:
         print(*(t.environment for t in tasks if any(map(t.undecided, list(SIDES)[2:]))))
         return
-    machine, hours = circumstances(folder)
-    used = "" if hours is None else f"; {hours:.1f} processor hours"
+    factorial = read(folder / "factorial.csv")
+    machine, _ = circumstances(folder)
+    hours = spent([gate, scores + factorial])
+    used = f"; {hours:.1f} processor hours" if hours else ""
     lines = ["# MAST on SMAX: what our runs say", ""]
     lines += ["SMAX is not StarCraft: win rates of the two cannot be compared.", ""]
     lines += [f"Hardware: {machine}{used}.", ""]
@@ -392,7 +427,8 @@ def main() -> None:
             name = f"curves_{task.environment.replace('-', '_')}.png"
             curves(task).savefig(folder / name, dpi=150)
             lines += [f"![{named(task.environment)}]({name})", ""]
-    lines += factorial_lines(read(folder / "factorial.csv"), teams.get("mpe-simple_spread"))
+    lines += factorial_lines(factorial, teams.get("mpe-simple_spread"))
+    lines += diverged_lines(gate + scores + factorial)
     (folder / "summary.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     text = [
         "# Claims about MAST (Hu et al., NeurIPS 2024) on SMAX, which is not StarCraft. "

@@ -36,6 +36,7 @@ TUNED_ON = frozenset({"merchant_of_venice", "othello", "richard_ii", "two_gentle
 """Works of the training side that trials hold out: comedies, a tragedy and a history, 9.3 %."""
 TUNING_TEXT = "tuning_text"
 """Folder among the runs of their token files."""
+_TASK = ("recipe", "arguments", "changes", "steps", "seed", "text")
 _TOY = GPTConfig(layers=1, heads=2, width=32, context=256, biases=False)
 
 
@@ -54,11 +55,13 @@ def study(about: str | None) -> Study:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--toy", action="store_true", help="tiny models, to try the script")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of the CSV files")
+    parser.add_argument("--out", type=Path, help="folder of the CSV files; by default this one")
     parser.add_argument("--runs", type=Path, default=Path("runs/mst"), help="folder of the runs")
     parser.add_argument("--processes", type=int, default=2, help="runs at a time")
     given = parser.parse_args()
-    return Study(given.out, given.runs, 20 if given.toy else STEPS, given.processes, given.toy)
+    # Rows of a trial never stand among those of the evidence.
+    out = given.out or (given.runs / "toy" if given.toy else HERE)
+    return Study(out, given.runs, 20 if given.toy else STEPS, given.processes, given.toy)
 
 
 def task(
@@ -198,8 +201,19 @@ def _row(records: list[Mapping[str, Any]], **found: float) -> Task:
         "ultra_density": start["ultra_density"] and round(start["ultra_density"], 4),
         "backend": start["backend"],
         "flops_ratio": round(found["flops"] / start["dense_flops"]["square"], 5),
+        "cpu_seconds": round(records[-1]["wall_cpu_seconds"], 1),
         "seconds": round(records[-1]["wall_seconds"], 1),
     }
+
+
+def current(rows: list[tasks.Row], wanted: Iterable[Task]) -> list[tasks.Row]:
+    """Return the rows of tasks, in their order; rows of other settings are left out.
+
+    An earlier tuning, or a trial, leaves such rows.
+    """
+    found = {tuple(row[name] for name in _TASK): row for row in rows}
+    keys = [tuple(str(one[name]) for name in _TASK) for one in wanted]
+    return [found[key] for key in keys if key in found]
 
 
 def write_settings(path: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:

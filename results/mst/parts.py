@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from measure import Study, after, chosen, complete, study, task, write_settings
+from measure import Study, Task, after, chosen, complete, study, task, write_settings
 from tuning import SEED
 
 DEFAULT = "the default"
@@ -37,12 +37,16 @@ NOT_OFFERED = ("no warm-up, no restoration", "moments kept")
 """The first leaves a sparse model, and the kernels hold no moments of cut links."""
 
 
+def wanted(of: Study) -> list[Task]:
+    """Return the tasks, one for each part in its order."""
+    tuned = chosen("tuning", "mst", of.out)
+    return [task("mst", SEED, of.steps, None, {**tuned, **c}, "tuning") for c in PARTS.values()]
+
+
 def main(of: Study) -> None:
     """Train what is missing, and write which schedule was best."""
     after(of, "tuning")
-    tuned = chosen("tuning", "mst", of.out)
-    wanted = [task("mst", SEED, of.steps, None, {**tuned, **c}, "tuning") for c in PARTS.values()]
-    rows = complete("parts", wanted, of)
+    rows = complete("parts", wanted(of), of)
     losses = {name: float(row["loss"]) for name, row in zip(PARTS, rows, strict=True)}
     best = min((name for name in PARTS if name not in NOT_OFFERED), key=losses.__getitem__)
     write_settings(of.out / "parts.toml", {"mst": PARTS[best]})

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from measure import Study, complete, study, task, write_settings
+from measure import Study, Task, complete, study, task, write_settings
 
 SEED = 1000
 RECIPES = ("dense", "mst", "dense_steps", "rigl", "tiny", "dense_batch", "static", "set")
@@ -32,15 +32,19 @@ def trials(recipe: str) -> list[dict[str, Any]]:
     return [{name: rate, **exchange} for rate in RATES[1::2] for exchange in EXCHANGES]
 
 
+def wanted(of: Study, recipe: str) -> list[Task]:
+    """Return the tasks of a recipe's trials."""
+    return [
+        task(recipe, SEED, of.steps * 2 // 5, changes=trial, text="tuning")
+        for trial in trials(recipe)
+    ]
+
+
 def main(of: Study) -> None:
     """Try what is missing, and write what was best."""
     best = {}
     for recipe in RECIPES:
-        wanted = [
-            task(recipe, SEED, of.steps * 2 // 5, changes=trial, text="tuning")
-            for trial in trials(recipe)
-        ]
-        losses = [float(row["loss"]) for row in complete("tuning", wanted, of)]
+        losses = [float(row["loss"]) for row in complete("tuning", wanted(of, recipe), of)]
         best[recipe] = trials(recipe)[losses.index(min(losses))]
     write_settings(of.out / "tuning.toml", best)
 

@@ -67,7 +67,7 @@ Scores = dict[int, float]  # of each seed
 def collect(folder: Path) -> None:
     """Copy what is small of every run, finished or not, over the copies made before.
 
-    The copy of a finished run stays where the run here is not finished.
+    Where the run here is not finished, the copy of a finished or longer one stays.
     """
     for config in sorted(folder.glob("*/config.json")):
         run = config.parent
@@ -76,12 +76,22 @@ def collect(folder: Path) -> None:
         target = RUNS / run.name
         if (target / "DONE").exists() and not (run / "DONE").exists():
             continue  # begun anew elsewhere: the copy of the finished run stays
+        records = thinned((run / "records.jsonl").read_text(encoding="utf-8"))
+        copy = target / "records.jsonl"
+        held = copy.read_text(encoding="utf-8") if copy.exists() else ""
+        if not (run / "DONE").exists() and last_step(held) > last_step(records):
+            continue  # likewise
         target.mkdir(parents=True, exist_ok=True)
         for name in ("config.json", "environment.json", "DONE"):
             if (run / name).exists():
                 shutil.copy(run / name, target / name)
-        records = thinned((run / "records.jsonl").read_text(encoding="utf-8"))
-        (target / "records.jsonl").write_text(records, encoding="utf-8")
+        copy.write_text(records, encoding="utf-8")
+
+
+def last_step(text: str) -> int:
+    """Return the step of the last record."""
+    lines = text.splitlines()
+    return int(json.loads(lines[-1])["step"]) if lines else 0
 
 
 def thinned(text: str) -> str:
@@ -135,6 +145,13 @@ def hardware(runs: list[RunData]) -> str:
         if run.environment
     }
     return "; ".join(sorted(machines)) or "machine not noted"
+
+
+def commits(run: RunData) -> str:
+    """Return the commits at which a run was worked on."""
+    sessions = run.environment.get("sessions", [run.environment])
+    parts = [one.get("commit", "not noted").split() for one in sessions]
+    return ", ".join(dict.fromkeys(" ".join([part[0][:8], *part[1:]]) for part in parts))
 
 
 def seed_names(runs: list[RunData], seeds: Scores) -> list[str]:
@@ -313,19 +330,24 @@ def copies() -> dict[str, dict[str, list[RunData]]]:
 def summarise(claims: bool) -> None:
     """Draw and write everything from the copies in runs-1m."""
     generator = np.random.default_rng(0)
+    every = copies()
+    planned = ENVIRONMENTS[:2]  # by run_1m.sh; of the others, what there is
     tasks = {
-        task: {NAMES[agent]: runs for agent, runs in agents.items() if agent in NAMES}
-        for task, agents in copies().items()
-        if set(agents) & set(NAMES)
+        task: {NAMES[agent]: every[task][agent] for agent in NAMES if agent in every[task]}
+        for task in ENVIRONMENTS
+        if task in planned or set(every[task]) & set(NAMES)
     }
     lines = [HEAD, "| environment | agent | return at 300k steps | % of dense, 300k |"]
     lines[-1] += " return at 1M steps | steps per processor second |"
     lines.append("|---|---|---|---|---|---|")
-    for task, found in sorted(tasks.items()):
-        agents = {name: found[name] for name in NAMES.values() if name in found}
+    for task, agents in tasks.items():
         pictures(task, agents)
         dense = scores_at(agents.get("dense TD3", []), COMPARED)
-        for name, runs in agents.items():
+        for name in NAMES.values():
+            if not (runs := agents.get(name, [])):
+                final = "-" if name == "dense TD3" else "not run"
+                lines.append(f"| {task} | {name} | not run | - | {final} | - |")
+                continue
             compared = scores_at(runs, COMPARED)
             final = "-" if name == "dense TD3" else text_of(scores_at(runs, FINAL), generator)
             share = "100 %" if name == "dense TD3" else percent_of(compared, dense, generator)
@@ -335,12 +357,15 @@ def summarise(claims: bool) -> None:
                 f"| {speed:.0f} |"
             )
     rows = [row for task in ENVIRONMENTS for row in rows_of(task, tasks.get(task, {}))]
-    lines += ["", "| run | steps so far | finished | processor hours |", "|---|---|---|---|"]
-    for _, agents in sorted(tasks.items()):
+    lines += ["", "| run | steps so far | finished | processor hours | commit |"]
+    lines += ["|---|---|---|---|---|"]
+    for agents in tasks.values():
         for run in (run for runs in agents.values() for run in runs):
             done = "yes" if run.finished else "no"
-            lines.append(f"| {run.name} | {run.steps:,} | {done} | {hours([run]):.2f} |")
-    for task in sorted(tasks):
+            lines.append(
+                f"| {run.name} | {run.steps:,} | {done} | {hours([run]):.2f} | {commits(run)} |"
+            )
+    for task in (task for task, agents in tasks.items() if agents):
         lines += ["", f"![Return on {task} over steps](curves_1m_{task}.png)"]
         lines += ["", f"![The same over processor time](curves_1m_{task}_time.png)"]
     (HERE / "summary_1m.md").write_text("\n".join(lines) + "\n")

@@ -10,6 +10,7 @@ folder it writes can be read by `thrifty report`.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 from thrifty.rl import Environments, evaluate_policy
 from thrifty.rl.environments import make_environment
+from thrifty.runs.environment import describe_environment
 
 
 class Evaluate(BaseCallback):
@@ -80,6 +82,9 @@ def main() -> None:
             indent=2,
         )
     )
+    machine = describe_environment()
+    machine["versions"]["stable_baselines3"] = importlib.metadata.version("stable_baselines3")
+    (flags.out / "environment.json").write_text(json.dumps(machine, indent=2))
     environment = make_environment(flags.environment)
     actions = environment.action_space.shape[0]
     model = TD3(

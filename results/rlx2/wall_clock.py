@@ -19,8 +19,9 @@ TD3 and SAC 256 and 256 and 3e-4, as ours.
 
 Ours is `rlx2.td3` on the engine, planned for 1,000,000 steps and stopped by the clock, so its time
 constants (evolution interval, n-step delay, replay rule) are those of the long run, not tuned to
-minutes. `thrifty_wide` has hidden layers of 1,024, actor and critic so sparse that our ledger
-(`thrifty.sparse.flops`) gives one update the operations of a dense 256 x 256 one.
+minutes; where it is over before a mark, it has there what it ended with. `thrifty_wide` has hidden
+layers of 1,024, actor and critic so sparse that our ledger (`thrifty.sparse.flops`) gives one
+update the operations of a dense 256 x 256 one.
 
 A run is one file of JSON lines, forced to disk line by line; its last is "end". A finished one is
 skipped, one that was cut off is made again from its start: a clock cannot be resumed.
@@ -120,21 +121,24 @@ class Trial:
         self.write("model", cpu_seconds=cpu, wall_seconds=wall, **fields)
         self.clock.start()
 
-    def goes_on(self, step: int, updates: int, policy: Callable[[Any], Any]) -> bool:
+    def goes_on(
+        self, step: int, updates: int, policy: Callable[[Any], Any], *, over: bool = False
+    ) -> bool:
         """Evaluate if a mark has been passed, off the clock; return whether marks are left.
 
         Args:
             step: environment steps so far.
             updates: so far.
             policy: observations [1, O] to noise-free actions [1, A] in [-1, 1].
+            over: the run has ended: at all marks that are left it has what it ended with.
         """
-        if self.clock.running_cpu() < self._marks[0]:
+        if not over and self.clock.running_cpu() < self._marks[0]:
             return True
         from thrifty.rl import evaluate_policy
 
         cpu, wall = self.clock.stop()
         result = evaluate_policy(self._evaluation, policy, EPISODES)
-        while self._marks and self._marks[0] <= cpu:
+        while self._marks and (over or self._marks[0] <= cpu):
             self.write(
                 "evaluation",
                 mark=self._marks.pop(0),
@@ -232,12 +236,14 @@ def train_ours(config: ControlConfig, seed: int, trial: Trial) -> None:
         sparsity=experiment.sparsity(),
         ledger={name: ledger[name] for name in ("parameters", "training_flops")},
     )
+
+    def policy(seen: Any) -> Any:
+        return experiment.learner.act(seen, explore=False)[0]
+
     for _ in experiment.records():
-        updates = experiment.learner.updates
-        if not trial.goes_on(
-            experiment.step, updates, lambda seen: experiment.learner.act(seen, explore=False)[0]
-        ):
-            break
+        if not trial.goes_on(experiment.step, experiment.learner.updates, policy):
+            return
+    trial.goes_on(experiment.step, experiment.learner.updates, policy, over=True)
 
 
 def train_theirs(package: str, name: str, environment: str, seed: int, trial: Trial) -> None:
@@ -313,21 +319,10 @@ THEIRS = {
     "sb3_td3": ("stable_baselines3", "TD3"),
 }
 STATED = (
-    "learning_rate",
-    "buffer_size",
-    "batch_size",
-    "learning_starts",
-    "tau",
-    "gamma",
-    "gradient_steps",
-    "policy_delay",
-    "target_policy_noise",
-    "target_noise_clip",
-    "ent_coef_init",
-    "target_entropy",
-    "n_steps",
-    "action_noise",
-)
+    "learning_rate", "buffer_size", "batch_size", "learning_starts", "tau", "gamma",
+    "gradient_steps", "policy_delay", "target_policy_noise", "target_noise_clip", "ent_coef_init",
+    "target_entropy", "n_steps", "action_noise",
+)  # fmt: skip
 OTHERS = ("stable_baselines3", "sbx_rl", "jax")
 
 

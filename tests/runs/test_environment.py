@@ -47,6 +47,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package = tmp_path / "src" / "thrifty" / "runs"
     package.mkdir(parents=True)
     (package / "environment.py").write_text("1")
+    (tmp_path / "rows.csv").write_text("1")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "script.py").write_text("1")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
     try:
         subprocess.run([*git, "init", "-q"], check=True)
@@ -62,8 +65,12 @@ def test_the_commit_is_that_of_our_checkout(checkout: Path) -> None:
     command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
     head = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     assert describe_environment()["commit"] == head
-    (checkout / "src" / "thrifty" / "runs" / "environment.py").write_text("2")
-    assert describe_environment()["commit"] == f"{head} (modified)"
+    (checkout / "rows.csv").write_text("2")  # a table that a script is adding to
+    assert describe_environment()["commit"] == head
+    for changed in ("src/thrifty/runs/environment.py", "results/script.py"):
+        (checkout / changed).write_text("2")
+        assert describe_environment()["commit"] == f"{head} (modified)"
+        (checkout / changed).write_text("1")
 
 
 def test_somebody_elses_commit_is_not_ours(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from thrifty.runs import tasks
 from thrifty.runs.tasks import MACHINES, circumstances, complete, read
 
 TASKS = [{"kind": kind, "seed": seed} for kind in ("a", "b") for seed in range(3)]
@@ -48,6 +49,50 @@ def test_a_stop_keeps_what_is_done(tmp_path: Path) -> None:
     assert len(read(path)) == 6
     notes = [json.loads(line) for line in (tmp_path / MACHINES).read_text().splitlines()]
     assert [note["rows"] for note in notes] == [3, 3]
+
+
+def test_a_line_that_was_cut_off_is_no_row_and_no_beginning_of_one(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    rows = complete(path, TASKS, work, processes=1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])  # of "b,2,4" and its end, "b," and "2" are left
+    assert read(path) == rows[:-1]
+    assert complete(path, TASKS, work, processes=1) == rows
+    assert path.read_bytes() == whole
+    path.write_bytes(b"kind,se")
+    assert read(path) == []
+    assert complete(path, TASKS, work, processes=1) == rows
+    assert path.read_bytes() == whole
+
+
+def another_version(task: dict[str, Any]) -> dict[str, Any]:
+    return {"cube": task["seed"] ** 3}
+
+
+def test_rows_of_another_version_are_not_mixed_with_these(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    complete(path, TASKS[:1], work, processes=1)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="columns kind, seed, square, and a new row kind, seed, c"):
+        complete(path, TASKS, another_version, processes=1)
+    longer = [{"kind": "a", "width": 3, "seed": 0}]
+    with pytest.raises(ValueError, match="columns kind, seed, square, and not kind, width, seed"):
+        complete(path, longer, never, processes=1)
+    assert path.read_bytes() == before
+
+
+def test_hours_are_noted_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Three seconds a row, noted from five seconds on: a kill at the end loses the third row's note.
+    monkeypatch.setattr(tasks, "_NOTED", 5.0)
+    monkeypatch.setattr(tasks, "_timed", three_seconds)
+    complete(tmp_path / "rows.csv", TASKS[:3], work, processes=1)
+    notes = [json.loads(line) for line in (tmp_path / MACHINES).read_text().splitlines()]
+    assert [note["rows"] for note in notes] == [2, 1]
+    assert circumstances(tmp_path)[1] == pytest.approx(9 / 3600, abs=1e-4)
+
+
+def three_seconds(work: Any, task: dict[str, Any]) -> tuple[dict[str, Any], float]:
+    return work(task), 3.0
 
 
 def test_machines_and_hours_are_told(tmp_path: Path) -> None:

@@ -38,6 +38,15 @@ def test_iqm_by_hand(values: list[float], expected: float) -> None:
     assert float(iqm(values)) == expected
 
 
+def test_what_is_not_known_is_not_cut() -> None:
+    # Sorted last, NaN would be the quarter that is cut, and 2.5 be left.
+    assert math.isnan(iqm([1.0, math.nan, 2.0, 3.0]))
+    along = iqm([[1.0, math.nan, 2.0, 3.0], [1.0, 2.0, 3.0, 100.0]], axis=1)
+    assert math.isnan(along[0])
+    assert along[1] == 2.5
+    assert float(iqm([1.0, 2.0, 3.0, math.inf])) == 2.5  # known to be the highest
+
+
 def test_statistics_along_an_axis() -> None:
     values = [[1.0, 2.0, 3.0, 100.0], [0.0, 4.0, 6.0, 6.0]]
     assert iqm(values, axis=1).tolist() == [2.5, 5.0]

@@ -18,6 +18,8 @@ from typing import Any
 from thrifty.runs import durable
 
 FILE = "environment.json"
+# What can change what a run does. Tables of results are not of it: they change while one works.
+_CODE = ("src", "*.py", "constraints.txt")
 _PACKAGES = ("thrifty", "numpy", "torch", "numba", "gymnasium", "mujoco")
 
 
@@ -78,14 +80,14 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout this file belongs to, marked where files differ from it."""
+    """The commit of the checkout this file belongs to, marked where code differs from it."""
     here = Path(__file__).resolve().parent
     top = _git(here, "rev-parse", "--show-toplevel")
     # An installation inside somebody else's repository must not report that repository's commit.
     if not top or Path(top) / "src" / "thrifty" / "runs" != here:
         return None
     commit = _git(here, "rev-parse", "--verify", "--quiet", "HEAD")
-    changed = _git(Path(top), "status", "--porcelain", "--untracked-files=no")
+    changed = _git(Path(top), "status", "--porcelain", "--untracked-files=no", "--", *_CODE)
     return f"{commit} (modified)" if commit and changed else commit
 
 

@@ -1,14 +1,16 @@
 """A table of results, one row a task, computed in processes; stopping and repeating goes on.
 
 A task is a dictionary of scalars that names its row. Rows stand in a CSV file and are appended as
-they come, so a stop loses the tasks at work and no more. Beside it, ``machines.jsonl`` tells for
-every time that rows were computed on what machine, with which versions, and how long it took.
+they come, so a stop loses the tasks at work and no more. Beside it, ``machines.jsonl`` tells of
+rows on what machine they were computed, with which versions, and how long it took: at the end, and
+whenever ten minutes of the processor have gone into rows, so that a kill loses no more than that.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import multiprocessing
 import os
@@ -23,6 +25,7 @@ from typing import Any
 from thrifty.runs.environment import describe_environment
 
 MACHINES = "machines.jsonl"
+_NOTED = 600.0  # processor seconds of rows whose note a kill may lose
 Task = dict[str, Any]
 Row = dict[str, str]
 
@@ -45,15 +48,20 @@ def complete(
 
     Returns:
         The rows in the order of the tasks, every value as text.
+
+    Raises:
+        ValueError: the file has other columns than the tasks, or than a row of theirs.
     """
     wanted = list(tasks)
     if not wanted:
         return []
     names = list(wanted[0])
+    _mend(path)
+    _check_columns(path, names)
     done = {tuple(row[name] for name in names): row for row in read(path)}
     missing = [t for t in wanted if tuple(str(t[name]) for name in names) not in done]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    made, seconds = 0, 0.0
+    made, noted, seconds = 0, 0, 0.0  # rows, and those not told of in the notes yet
     problem: BaseException | None = None
     try:
         with (
@@ -74,25 +82,31 @@ def complete(
                     row = {k: str(v) for k, v in {**at_work[future], **result}.items()}
                     _append(path, row)
                     done[tuple(row[name] for name in names)] = row
-                    made, seconds = made + 1, seconds + taken
+                    made, noted, seconds = made + 1, noted + 1, seconds + taken
+                    if seconds >= _NOTED:
+                        _note(path, noted, seconds)
+                        noted, seconds = 0, 0.0
                     if made % 20 == 0 or made == len(missing):
                         print(f"{path.name}: {made} of {len(missing)}", flush=True)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
     finally:
-        if made:
-            _note(path, made, seconds)
+        if noted:
+            _note(path, noted, seconds)
     if problem:
         raise problem
     return [done[tuple(str(t[name]) for name in names)] for t in wanted]
 
 
 def read(path: Path) -> list[Row]:
-    """Return the rows of a CSV file, as texts; none where there is no file."""
+    """Return the rows of a CSV file, as texts; none where there is no file.
+
+    A last line without its end, which a kill leaves, is none.
+    """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    text = path.read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
 
 
 def circumstances(folder: Path) -> tuple[str, float | None]:
@@ -156,12 +170,44 @@ def _timed(
     return result, time.process_time() - begin
 
 
+def _columns(path: Path) -> list[str]:
+    """The columns of a CSV file; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return next(csv.reader(file), [])
+
+
+def _check_columns(path: Path, names: list[str]) -> None:
+    """Refuse a file whose first columns are others: its rows are of other tasks."""
+    held = _columns(path)
+    if held and held[: len(names)] != names:
+        raise ValueError(
+            f"{path} has the columns {', '.join(held)}, and not {', '.join(names)} first: it was "
+            "made by another version; move it away, or write to another folder"
+        )
+
+
+def _mend(path: Path) -> None:
+    """Cut off a last line without its end, which a kill leaves: the next row would go on there."""
+    content = path.read_bytes() if path.exists() else b""
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        with path.open("r+b") as file:
+            file.truncate(end)
+
+
 def _append(path: Path, row: Row) -> None:
-    new = not path.exists()
+    held = _columns(path)
+    if held and held != list(row):
+        raise ValueError(
+            f"{path} has the columns {', '.join(held)}, and a new row {', '.join(row)}: its rows "
+            "were made by another version; move it away, or write to another folder"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
-        if new:
+        if not held:
             writer.writeheader()
         writer.writerow(row)
 

@@ -49,7 +49,8 @@ class Interval(NamedTuple):
 def iqm(values: npt.ArrayLike, axis: int | None = None) -> FloatArray:
     """Interquartile mean: the mean of what is left without the lowest and the highest quarter.
 
-    With n sorted values, floor(n/4) are cut from each end: fewer than 4 values give their mean.
+    With n sorted values, floor(n/4) are cut from each end: fewer than 4 values give their mean. A
+    NaN among them gives NaN, as for the mean, and is not cut as if it were the highest.
 
     Args:
         values: any shape.
@@ -72,8 +73,10 @@ def iqm(values: npt.ArrayLike, axis: int | None = None) -> FloatArray:
     along = -1 if axis is None else axis
     n = array.shape[along]
     cut = n // 4
-    kept = np.take(np.sort(array, axis=along), np.arange(cut, n - cut), axis=along)
-    return np.asarray(kept.mean(axis=along))
+    ordered = np.sort(array, axis=along)  # NaN last
+    kept = np.take(ordered, np.arange(cut, n - cut), axis=along)
+    unknown = np.isnan(np.take(ordered, -1, axis=along))
+    return np.asarray(np.where(unknown, np.nan, kept.mean(axis=along)))
 
 
 def mean(values: npt.ArrayLike, axis: int | None = None) -> FloatArray:
