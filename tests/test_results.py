@@ -280,29 +280,32 @@ def test_the_clocks_table_names_every_contender_and_what_disturbed_it(
     cells, rows = told()
     assert set(cells.values()) == {"not run | not run | not run | - | - |"}
     assert {one.status for one in rows.values()} == {"not run"}
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         timed(tmp_path, "thrifty_td3", seed, 100.0 + 20 * seed)
-    timed(tmp_path, "sbx_td3", 0, 70.0, slowed=1.5)
-    timed(tmp_path, "sbx_sac", 0, 90.0)
-    timed(tmp_path, "sb3_td3", 0, 80.0, until=300)
+        timed(tmp_path, "sbx_sac", seed, 90.0)
+        timed(tmp_path, "sb3_td3", seed, 80.0, until=600 if seed else 300)
+        timed(tmp_path, "sbx_td3", seed, 70.0, slowed=1.0 if seed else 1.5)
+    timed(tmp_path, "thrifty_td3_95", 0, 100.0)
     cells, rows = told()
-    assert cells["sbx TD3"].endswith("| 70, 1 of 3 seeds | 6,000 | 1.50 |")
-    assert cells["Stable-Baselines3 TD3"].endswith("| none of 3 seeds | - | 1.00 |")
-    assert "110 [100, 120], 2 of 3 seeds" in cells["RLx2-TD3, published sparsity"]
+    assert cells["RLx2-TD3, 95 %"].endswith("| 100, 1 of 3 seeds | 6,000 | 1.00 |")
+    assert "80 [80, 80], 2 of 3 seeds | 6,000 |" in cells["Stable-Baselines3 TD3"]
+    assert cells["sbx TD3"].endswith("| 6,000 | 1.50, 1.00, 1.00 |")
+    assert "120 [100, 140], 3 of 3 seeds" in cells["RLx2-TD3, published sparsity"]
     (two, five, ten) = [one for name, one in rows.items() if "published" in name]
-    # 110 beside the best of the three, sbx SAC's 90; at ten minutes one of the three is not there.
-    assert (two.measured, five.measured, ten.measured) == (20.0, 20.0, None)
-    assert two.metric.endswith("(sbx SAC), 2 and 1 seeds")
+    # 120 beside the best of the three, sbx SAC's 90; at ten minutes a seed of one is not there.
+    assert (two.measured, five.measured, ten.measured) == (30.0, 30.0, None)
+    assert two.metric.endswith("(sbx SAC), 3 seeds")
+    assert {one.status for name, one in rows.items() if "95 %" in name} == {"not run"}  # one seed
     assert two.hardware.endswith(
         "one thread a run; x, 2 cores, one thread a run, other work on them"
     )
-    assert (two.interval, ten.status) == (None, "not run")
+    assert (two.interval, ten.status) == ((10.0, 50.0), "not run")
     *_, last, blank, picture = summary.table(summary.read(tmp_path))
     assert (blank, picture) == ("", "![Return on Hopper-v5 over minutes](wall_clock_Hopper-v5.png)")
-    assert last.startswith("Of 5 runs 1 were disturbed")
+    assert last.startswith("Of 13 runs 1 were disturbed")
     assert last.endswith("Commits: 0123456789ab.")
     # Two marks that were passed at once are one point of the picture.
-    (run, _) = summary.read(tmp_path)["Hopper-v5"]["thrifty_td3"]
+    run, *_ = summary.read(tmp_path)["Hopper-v5"]["thrifty_td3"]
     assert [one["wall_seconds"] for one in run.drawn().records] == [61.0, 121.0, 301.0, 601.0]
 
 

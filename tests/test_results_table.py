@@ -158,7 +158,7 @@ def write_copy(
     scripts: Any, folder: Path, entry: tuple[str, str, int], returns: dict[int, float]
 ) -> None:
     run = scripts.queue_1m.run_of(entry, folder)
-    run.directory.mkdir(parents=True)
+    run.directory.mkdir(parents=True, exist_ok=True)
     (run.directory / "config.json").write_text(json.dumps(run.document()))
     records = [
         {"kind": "evaluation", "step": step, "return_mean": value, "wall_cpu_seconds": 360.0}
@@ -194,17 +194,30 @@ def test_the_table_by_hand(scripts: Any, tmp_path: Path, monkeypatch: pytest.Mon
         "| not yet | - | - | not yet | - | - |"
     )
     assert rows["RigL, SAC"].endswith("| not run | - | 110.0 | not run | - | 100.3 |")
-    # The claims: 1,200 - 300, and what has not been run.
+    # The claims: fewer seeds than planned decide nothing.
     path = tmp_path / "claims.toml"
     path.write_text("\n".join(scripts.table_1m.claims(tasks)))
+    assert {one.status for one in read_claims(path)} == {"not run"}
+    # With three, (1,200 + 1,500 + 1,800) / 3 - 300, and what has not been run.
+    for seed in (1, 2):
+        write_copy(
+            scripts,
+            tmp_path / "runs-1m",
+            ("td3", task, seed),
+            {300_000: 500.0, 1_000_000: 2500.0 + 600 * (seed - 1)},
+        )
+        write_copy(scripts, tmp_path / "runs-1m", ("set_plus", task, seed), {1_000_000: 300.0})
+    path.write_text("\n".join(scripts.table_1m.claims(scripts.evidence_1m.copies())))
     claims = {one.claim: one for one in read_claims(path)}
     (one,) = [claim for claim in claims.values() if claim.status != "not run"]
     assert (
         one.claim
         == "RLx2-TD3 is not below SET with both tricks at equal sparsity on Hopper-v5, 1M steps"
     )
-    assert (one.measured, one.seeds) == (900.0, (0,))
-    assert one.runs == ("runs-1m/td3-Hopper-v5-0", "runs-1m/set_plus-Hopper-v5-0")
+    assert (one.measured, one.seeds) == (1200.0, (0, 1, 2))
+    assert one.runs == tuple(
+        f"runs-1m/{agent}-Hopper-v5-{seed}" for agent in ("td3", "set_plus") for seed in range(3)
+    )
 
 
 def test_the_summary_says_what_has_not_been_run(
