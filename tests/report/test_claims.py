@@ -53,18 +53,29 @@ def test_a_row_is_read(tmp_path: Path) -> None:
 
 
 def test_the_table(tmp_path: Path) -> None:
-    table = render_table(read_claims(write(tmp_path, ROW + OPEN)))
-    head, rule, first, second, blank, hardware = table.split("\n")
+    table = render_table(read_claims(write(tmp_path, OPEN + ROW)))
+    head, rule, first, blank, hardware, *folded = table.split("\n")
     assert head.count("|") == rule.count("|") == first.count("|") == 10
     assert first == (
         "| rlx2 | beats a random policy | section 5, table 2 | return above random | ≥ 200 "
         "| 812.5 [640, 930.5] | 3 (seeds 0, 1, 2) | 0.25 | holds |"
     )
-    assert second == (
-        "| rlx2 | saves \\| parameters | table 1 | share kept | 0.133 ± 0.001 | – | – | – "
-        "| not run |"
-    )
     assert (blank, hardware) == ("", "Hardware: two cores.")
+    # Between the tags a table needs a blank line on either side.
+    assert folded == [
+        "",
+        "<details>",
+        "<summary>Not run yet: 1 claim</summary>",
+        "",
+        "| paper | claim | where | metric | expected |",
+        "|---|---|---|---|---|",
+        "| rlx2 | saves \\| parameters | table 1 | share kept | 0.133 ± 0.001 |",
+        "",
+        "</details>",
+    ]
+    nothing = render_table(read_claims(write(tmp_path, OPEN)))
+    assert nothing.split("\n") == ["Nothing has been run yet.", *folded]
+    assert "<details>" not in render_table(read_claims(write(tmp_path, ROW)))
     # Where a table's rows stand for the runs.
     for seeds, told in (("[4, 5, 6]", "3 seeds"), ("[4]", "1 seed")):
         rows = ROW.replace('runs = ["a", "b", "c"]\n', "").replace("[0, 1, 2]", seeds)
@@ -173,5 +184,5 @@ def test_a_readme_without_its_markers_is_refused(text: str) -> None:
 
 def test_any_table_survives(tmp_path: Path) -> None:
     rows: Any = read_claims(write(tmp_path, OPEN.replace("saves |", "a \\\\ b\\n|")))
-    line = render_table(rows).split("\n")[2]
-    assert line.count("|") - line.count("\\|") == 10
+    line = render_table(rows).split("\n")[7]
+    assert line.count("|") - line.count("\\|") == 6

@@ -129,7 +129,7 @@ def read_results(folder: Path | str) -> tuple[Claim, ...]:
 
 
 def render_table(claims: Sequence[Claim]) -> str:
-    """The claims as a Markdown table, one row each.
+    """The claims as a Markdown table, one row each; those that were not run folded away below it.
 
     Args:
         claims: rows in the order in which they shall stand.
@@ -139,25 +139,40 @@ def render_table(claims: Sequence[Claim]) -> str:
     """
     if not claims:
         return "No claims yet."
-    head = "| paper | claim | where | metric | expected | measured | runs | hours | status |"
-    lines = [head, "|---|---|---|---|---|---|---|---|---|"]
-    for claim in claims:
-        cells = (
-            claim.paper,
-            claim.claim,
-            claim.where,
-            claim.metric,
-            _expected_text(claim),
+    run = [claim for claim in claims if claim.status != "not run"]
+    waiting = [claim for claim in claims if claim.status == "not run"]
+    lines = ["Nothing has been run yet."]
+    if run:
+        head = "| paper | claim | where | metric | expected | measured | runs | hours | status |"
+        lines = [head, "|---|---|---|---|---|---|---|---|---|"]
+    for claim in run:
+        measured = (
             _measured_text(claim),
             _runs_text(claim),
             numbers.significant(claim.hours),
             "**failed**" if claim.status == "failed" else claim.status,
         )
-        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+        lines.append(_row(*_asked(claim), *measured))
     hardware = sorted({claim.hardware for claim in claims if claim.hardware})
     if hardware:
         lines += ["", "Hardware: " + "; ".join(_cell(text) for text in hardware) + "."]
+    if waiting:
+        plural = "s" if len(waiting) > 1 else ""
+        lines += [
+            *("", "<details>", f"<summary>Not run yet: {len(waiting)} claim{plural}</summary>", ""),
+            *("| paper | claim | where | metric | expected |", "|---|---|---|---|---|"),
+            *(_row(*_asked(claim)) for claim in waiting),
+            *("", "</details>"),
+        ]
     return "\n".join(lines)
+
+
+def _asked(claim: Claim) -> tuple[str, ...]:
+    return claim.paper, claim.claim, claim.where, claim.metric, _expected_text(claim)
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(map(_cell, cells)) + " |"
 
 
 def replace_section(text: str, claims: Sequence[Claim]) -> str:
