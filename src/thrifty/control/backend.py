@@ -16,7 +16,7 @@ from thrifty.engine.loading import Backend
 ENGINE_FROM = 0.5
 """Share of cut weights, actor and critics together, from which ``auto`` takes the engine.
 
-On the cases of ``thrifty bench`` (256x256, batch 256, one core with AVX-512) the engine makes 3.6
+On the cases of ``thrifty bench`` (256x256, batch 256, one core with AVX-512) the engine makes 3.8
 to 5.5 times the updates of our dense reference at 80 % (benchmarks/td3.json and sac.json) and 1.5
 to 2.3 times at 50 % (the same code at that sparsity, TD3 and SAC, on a busy machine), where the two
 were equal at 10 to 25 %. What is left over is for processors with narrower vectors.
