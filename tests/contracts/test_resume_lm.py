@@ -101,7 +101,7 @@ def test_after_every_single_yield_on_links_alone(
 
 
 def test_every_argument_of_a_recipe_has_a_default() -> None:
-    assert len(ALL) == 10
+    assert len(ALL) == 11
     for name in ALL:
         for parameter in inspect.signature(resolve(name, "thrifty.recipes")).parameters.values():
             assert parameter.default is not inspect.Parameter.empty
